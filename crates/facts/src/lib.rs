@@ -14,6 +14,7 @@
 pub mod catalogue;
 pub mod checkpoint;
 mod error;
+pub mod gguf;
 pub mod gpu;
 pub mod model;
 pub mod quant;

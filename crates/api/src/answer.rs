@@ -28,6 +28,9 @@ pub struct PlanAnswer {
     pub max_context_tokens: u64,
     /// Does it fit?
     pub verdict: VerdictAnswer,
+    /// What lies in the host's memory, where the engine puts something there on purpose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostAnswer>,
     /// What the numbers rest on that nobody said.
     pub assumptions: Vec<String>,
     /// What else a user should know.
@@ -97,6 +100,9 @@ pub struct ParallelHead {
 /// One rank's ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RankAnswer {
+    /// The device as the engine names it (`CUDA0`), where it names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Pipeline stage.
     pub pp_rank: u32,
     /// Tensor-parallel rank.
@@ -195,6 +201,10 @@ pub struct LoggedAnswer {
 pub struct VerdictAnswer {
     /// Whether the engine starts and serves one request of max_model_len.
     pub fits: bool,
+    /// `fits`, `borderline` (the interval straddles the limit) or `does_not_fit`.
+    pub state: Cow<'static, str>,
+    /// Bytes to spare (negative: missing) on the scarcest rank, with the interval.
+    pub margin: MarginAnswer,
     /// Bytes to spare on the scarcest rank; null when it does not fit.
     pub spare_bytes: Option<u64>,
     /// Bytes missing on the scarcest rank; null when it fits.
@@ -205,6 +215,32 @@ pub struct VerdictAnswer {
     pub refusal: Option<String>,
     /// What would help, cheapest first.
     pub remedies: Vec<RemedyAnswer>,
+}
+
+/// Bytes between what there is and what is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct MarginAnswer {
+    /// At the unfavourable end of the interval.
+    pub low: i64,
+    /// As estimated.
+    pub bytes: i64,
+    /// At the favourable end.
+    pub high: i64,
+}
+
+impl From<plimsoll_plan::Margin> for MarginAnswer {
+    fn from(margin: plimsoll_plan::Margin) -> Self {
+        MarginAnswer { low: margin.low, bytes: margin.bytes, high: margin.high }
+    }
+}
+
+/// What lies in the host's memory.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HostAnswer {
+    /// Their sum.
+    pub total_bytes: u64,
+    /// The lines.
+    pub entries: Vec<EntryAnswer>,
 }
 
 /// A change that would help, with its outcome.

@@ -2,7 +2,7 @@
 
 use plimsoll_plan::Error as PlanError;
 use plimsoll_plan::engine::flag::{Effect, Flag, Flags, Sense};
-use plimsoll_plan::engine::{trtllm, vllm};
+use plimsoll_plan::engine::{llamacpp, ollama, sglang, transformers, trtllm, vllm};
 use serde_json::{Map, Value};
 
 use crate::Error;
@@ -26,14 +26,21 @@ pub(crate) fn overlay(
             options.insert(plain, value.clone());
             continue;
         }
-        let (flags, known) = if engine == "vllm" { vllm(key, &plain)? } else { trtllm(key, &plain)? };
+        let (flags, known) = match engine {
+            trtllm::NAME => trtllm(key, &plain)?,
+            sglang::NAME => plainly(&sglang::flags::FLAGS, &sglang::KEYS, key, &plain)?,
+            llamacpp::NAME => plainly(&llamacpp::flags::FLAGS, &llamacpp::KEYS, key, &plain)?,
+            ollama::NAME => plainly(&ollama::flags::FLAGS, &ollama::KEYS, key, &plain)?,
+            transformers::NAME => plainly(&transformers::flags::FLAGS, &transformers::KEYS, key, &plain)?,
+            _ => plainly(&vllm::flags::FLAGS, vllm::options::KEYS, key, &plain)?,
+        };
         match known {
             Known::Idle(name) => idle.push(flags.spell(name)),
             Known::Flag(name, Sense::Negated) if value.is_boolean() => {
                 options.insert(name.to_owned(), Value::from(value == &Value::Bool(false)));
             }
             Known::Flag(name, _) => {
-                if engine != "vllm" {
+                if engine == trtllm::NAME {
                     let meant = trtllm::canonical(name);
                     options.retain(|other, _| meant.is_none() || trtllm::canonical(other) != meant);
                 }
@@ -55,12 +62,16 @@ enum Known<'k> {
     Idle(&'k str),
 }
 
-/// Finds a key among vLLM's flags.
-fn vllm<'k>(key: &str, plain: &'k str) -> Result<(&'static Flags, Known<'k>), Error> {
-    let flags = &vllm::flags::FLAGS;
+/// Finds a key among an engine's flags and the keys that are no flags.
+fn plainly<'k>(
+    flags: &'static Flags,
+    keys: &[&str],
+    key: &str,
+    plain: &'k str,
+) -> Result<(&'static Flags, Known<'k>), Error> {
     let known = if let Some(found) = flags.find(&format!("--{plain}")).or_else(|| flags.find(&format!("-{plain}"))) {
         sorted(found)
-    } else if vllm::options::KEYS.contains(&plain) {
+    } else if keys.contains(&plain) {
         Known::Flag(plain, Sense::Plain)
     } else {
         let suggestion = flags.suggest(&format!("--{plain}"));

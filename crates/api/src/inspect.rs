@@ -287,11 +287,7 @@ fn gpus() -> Vec<Vec<Value>> {
 
 /// One row per engine.
 fn engines() -> Vec<Vec<Value>> {
-    let rules = |name: &str| match name {
-        "vllm" => "V0 (0.5) to 0.33: budget, grouping, blocks and log lines by release",
-        _ => "engine backend (0.5 to 1.2) and PyTorch backend (0.17 to 1.2)",
-    };
-    ENGINES.iter().map(|(name, newest)| vec![(*name).into(), newest.to_string().into(), rules(name).into()]).collect()
+    ENGINES.iter().map(|row| vec![row.name.into(), row.default.to_string().into(), row.rules.into()]).collect()
 }
 
 /// One row per storage format.

@@ -1,24 +1,93 @@
 //! Does it fit? From a request to an answer: what is asked, with which model, card and engine; then the engine's rules.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use plimsoll_plan::engine::{trtllm, vllm};
+use plimsoll_plan::engine::{Question, llamacpp, ollama, sglang, transformers, trtllm, vllm};
 use plimsoll_plan::{Card, Given, Plan, Rank, Verdict, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Map, Value};
 
 use crate::answer::{
-    EngineHead, EntryAnswer, GpuHead, KvAnswer, KvGroupAnswer, LoggedAnswer, ModelHead, ParallelHead, PlanAnswer,
-    RankAnswer, RemedyAnswer, VerdictAnswer,
+    EngineHead, EntryAnswer, GpuHead, HostAnswer, KvAnswer, KvGroupAnswer, LoggedAnswer, MarginAnswer, ModelHead,
+    ParallelHead, PlanAnswer, RankAnswer, RemedyAnswer, VerdictAnswer,
 };
 use crate::world::Loaded;
 use crate::{Desk, Error, GpuRequest, PlanRequest, choices, launch};
 
-/// The newest vLLM release whose rules are built in.
-const VLLM_NEWEST: Version = Version::new(0, 33, 0);
+/// An engine that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineRow {
+    /// Its name in requests and answers.
+    pub name: &'static str,
+    /// Other names, lower case with dashes.
+    pub aliases: &'static [&'static str],
+    /// The oldest release whose rules are built in.
+    pub oldest: Version,
+    /// The release that is planned when none is named.
+    pub default: Version,
+    /// The newest release (candidates included) whose rules are built in.
+    pub newest: Version,
+    /// What is built in, in a line.
+    pub rules: &'static str,
+}
 
-/// The engines that can be asked for, with the newest release whose rules are known.
-pub const ENGINES: [(&str, Version); 2] = [("vllm", VLLM_NEWEST), ("tensorrt-llm", trtllm::DEFAULT_VERSION)];
+/// The engines that can be asked for.
+pub const ENGINES: [EngineRow; 6] = [
+    EngineRow {
+        name: "vllm",
+        aliases: &[],
+        oldest: Version::new(0, 5, 0),
+        default: Version::new(0, 33, 0),
+        newest: Version::new(0, 33, 0),
+        rules: "V0 (0.5) to 0.33: budget, grouping, blocks and log lines by release",
+    },
+    EngineRow {
+        name: trtllm::NAME,
+        aliases: &["trtllm", "trt-llm", "tensorrtllm"],
+        oldest: Version::new(0, 5, 0),
+        default: trtllm::DEFAULT_VERSION,
+        newest: Version::new(1, 4, 0),
+        rules: "engine backend (0.5 to 1.2) and PyTorch backend (0.17 to 1.2)",
+    },
+    EngineRow {
+        name: sglang::NAME,
+        aliases: &["sgl"],
+        oldest: sglang::OLDEST,
+        default: sglang::NEWEST,
+        newest: sglang::NEWEST,
+        rules: "pools from free memory before load, hybrid pools, slack",
+    },
+    EngineRow {
+        name: llamacpp::NAME,
+        aliases: &["llamacpp", "llama-cpp", "llama-server", "llama-cli"],
+        oldest: llamacpp::OLDEST,
+        default: llamacpp::NEWEST,
+        newest: llamacpp::NEWEST,
+        rules: "model, KV, recurrent, compute and output buffers per device",
+    },
+    EngineRow {
+        name: ollama::NAME,
+        aliases: &[],
+        oldest: ollama::OLDEST,
+        default: ollama::NEWEST,
+        newest: ollama::NEWEST,
+        rules: "context and layer placement by release",
+    },
+    EngineRow {
+        name: transformers::NAME,
+        aliases: &["hf", "huggingface", "hf-transformers"],
+        oldest: transformers::OLDEST,
+        default: transformers::NEWEST,
+        newest: transformers::NEWEST,
+        rules: "dynamic, static, sliding and quantised caches, device_map",
+    },
+];
+
+/// Returns the row of an engine that is built in.
+pub(crate) fn row(engine: &str) -> &'static EngineRow {
+    ENGINES.iter().find(|row| row.name == engine).unwrap_or(&ENGINES[0])
+}
 
 /// How many cards there are when nobody said: as many as the launch asks for.
 const ANY_NUMBER: u32 = u32::MAX;
@@ -28,9 +97,11 @@ const ANY_NUMBER: u32 = u32::MAX;
 pub struct Prepared {
     /// The model.
     pub loaded: Arc<Loaded>,
-    /// The card.
+    /// The card: the first of `cards`.
     pub card: Card,
-    /// `vllm` or `tensorrt-llm`.
+    /// The cards, several entries where they differ.
+    pub cards: Vec<Card>,
+    /// Name of the engine, as in [`ENGINES`].
     pub engine: &'static str,
     /// The release.
     pub version: Version,
@@ -54,11 +125,6 @@ pub fn plan(request: &PlanRequest, desk: &Desk<'_>) -> Result<PlanAnswer, Error>
     Ok(answer(&prepared, plan))
 }
 
-/// The last line of TensorRT-LLM, candidates included, whose rules are built in.
-const TRTLLM_LAST: Version = Version::new(1, 4, 0);
-/// The oldest release of either engine whose rules are built in.
-const OLDEST: Version = Version::new(0, 5, 0);
-
 /// Looks everything up that a request names.
 ///
 /// # Errors
@@ -72,17 +138,18 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
     let engine = engine(request.engine.as_deref(), command_engine)?;
     notes.extend(choices::overlay(engine, &mut options, &request.options)?);
     let mut assumptions = Vec::new();
-    let newest = ENGINES.iter().find(|(name, _)| *name == engine).map_or(VLLM_NEWEST, |(_, newest)| *newest);
+    let built_in = row(engine);
     let version = match request.engine_version.as_ref().or(command_version.as_ref()) {
         Some(text) => {
-            let leave_out = |why| Error::Request(format!("{why}; leave it out for {newest}, the newest built in"));
+            let leave_out =
+                |why| Error::Request(format!("{why}; leave it out for {}, the newest built in", built_in.default));
             let version: Version = text.parse().map_err(leave_out)?;
-            notes.extend(outside(engine, version, if engine == "vllm" { newest } else { TRTLLM_LAST }));
+            notes.extend(outside(built_in, version));
             version
         }
         None => {
-            assumptions.push(format!("{engine} {newest}, the newest release whose rules are built in"));
-            newest
+            assumptions.push(format!("{engine} {}, the newest release whose rules are built in", built_in.default));
+            built_in.default
         }
     };
     let Some(name) = request.model.as_deref().or(command_model.as_deref()) else {
@@ -94,7 +161,8 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         changes_model.map(|key| format!("{key} is not applied: the model is planned as its configuration says")),
     );
     let loaded = desk.model(name)?;
-    let card = card(request, desk)?;
+    let cards = cards(request, desk)?;
+    let card = cards.first().cloned().ok_or_else(|| Error::Request("no card: give --gpu".into()))?;
     notes.extend(request.notes.iter().cloned());
     let given = Given {
         weights: request.given.weights_bytes.map(Bytes::new),
@@ -103,7 +171,7 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         kv_free: request.given.kv_free_bytes.map(Bytes::new),
         kv_budget: request.given.kv_budget_bytes.map(Bytes::new),
     };
-    Ok(Prepared { loaded, card, engine, version, options, given, notes, assumptions })
+    Ok(Prepared { loaded, card, cards, engine, version, options, given, notes, assumptions })
 }
 
 /// Returns the name by which an engine is known here: `trtllm` is `tensorrt-llm`.
@@ -111,11 +179,12 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
 /// # Errors
 /// [`Error::Request`] names the engines that are built in.
 pub fn canonical_engine(name: &str) -> Result<&'static str, Error> {
-    match name.to_ascii_lowercase().replace(['_', ' '], "-").as_str() {
-        "vllm" => Ok("vllm"),
-        "tensorrt-llm" | "trtllm" | "trt-llm" | "tensorrtllm" => Ok("tensorrt-llm"),
-        _ => Err(Error::Request(format!("engine `{name}` is not built in; supported: vllm, tensorrt-llm"))),
-    }
+    let plain = name.trim().to_ascii_lowercase().replace(['_', ' '], "-");
+    let found = ENGINES.iter().find(|row| row.name == plain || row.aliases.contains(&plain.as_str()));
+    found.map(|row| row.name).ok_or_else(|| {
+        let names: Vec<&str> = ENGINES.iter().map(|row| row.name).collect();
+        Error::Request(format!("engine `{name}` is not built in; supported: {}", names.join(", ")))
+    })
 }
 
 /// Settles which engine is meant.
@@ -130,40 +199,46 @@ fn engine(asked: Option<&str>, command: Option<&'static str>) -> Result<&'static
 }
 
 /// Says where a release lies outside those whose rules are built in.
-fn outside(engine: &str, version: Version, newest: Version) -> Option<String> {
-    if version > newest {
+fn outside(row: &EngineRow, version: Version) -> Option<String> {
+    let EngineRow { name, oldest, newest, .. } = row;
+    if version > *newest {
         let whose = "the newest release whose rules are built in";
-        return Some(format!("{engine} {version} is newer than {newest}, {whose}; planned by the rules of {newest}"));
+        return Some(format!("{name} {version} is newer than {newest}, {whose}; planned by the rules of {newest}"));
     }
-    (version < OLDEST).then(|| {
+    (version < *oldest).then(|| {
         let whose = "the oldest release whose rules are built in";
-        format!("{engine} {version} is older than {OLDEST}, {whose}; planned by the rules of {OLDEST}")
+        format!("{name} {version} is older than {oldest}, {whose}; planned by the rules of {oldest}")
     })
 }
 
-/// Looks the card up, with the user's own total where there is one.
-fn card(request: &PlanRequest, desk: &Desk<'_>) -> Result<Card, Error> {
+/// Looks the cards up, with the user's own total where there is one.
+fn cards(request: &PlanRequest, desk: &Desk<'_>) -> Result<Vec<Card>, Error> {
     let own_total = request.gpu_total_bytes.map(|bytes| Estimate::exact(Bytes::new(bytes), Source::Given));
     let Some(text) = request.gpu.as_deref() else {
         let Some(total) = own_total else {
             return Err(Error::Request("no card: give --gpu NAME[:COUNT] or --gpu-memory".into()));
         };
         let name = format!("a card of {}", total.bytes);
-        return Ok(Card { name, total, compute_capability: None, sm_count: None, unified: false, count: ANY_NUMBER });
+        let card = Card { name, total, compute_capability: None, sm_count: None, unified: false, count: ANY_NUMBER };
+        return Ok(vec![card]);
     };
-    let asked = GpuRequest::parse(text)?;
-    let gpu = desk.gpu(&asked.name)?;
-    let Some(total) = own_total.or_else(|| gpu.total()) else {
-        return Err(plimsoll_plan::Error::UnknownMemory { gpu: gpu.name.clone() }.into());
-    };
-    Ok(Card {
-        name: gpu.name.clone(),
-        total,
-        compute_capability: gpu.compute_capability,
-        sm_count: gpu.sm_count,
-        unified: gpu.unified,
-        count: asked.count.unwrap_or(ANY_NUMBER),
-    })
+    let asked = GpuRequest::parse_list(text)?;
+    let several = asked.len() > 1;
+    let found = asked.into_iter().map(|asked| {
+        let gpu = desk.gpu(&asked.name)?;
+        let Some(total) = own_total.clone().or_else(|| gpu.total()) else {
+            return Err(plimsoll_plan::Error::UnknownMemory { gpu: gpu.name.clone() }.into());
+        };
+        Ok(Card {
+            name: gpu.name.clone(),
+            total,
+            compute_capability: gpu.compute_capability,
+            sm_count: gpu.sm_count,
+            unified: gpu.unified,
+            count: asked.count.unwrap_or(if several { 1 } else { ANY_NUMBER }),
+        })
+    });
+    found.collect()
 }
 
 /// Applies the engine's rules.
@@ -171,22 +246,31 @@ fn card(request: &PlanRequest, desk: &Desk<'_>) -> Result<Card, Error> {
 /// # Errors
 /// [`Error::Plan`] when the rules reject the question.
 pub fn run(prepared: &Prepared) -> Result<Plan, Error> {
-    let Prepared { loaded, card, engine, version, options, given, .. } = prepared;
+    let Prepared { loaded, cards, engine, version, options, given, .. } = prepared;
     let (model, version) = (&loaded.model, *version);
-    if *engine == "tensorrt-llm" {
-        let options = trtllm::Options::from_map(options, version)?;
-        let case = trtllm::Case { model, card, version, options: &options, given };
-        Ok(trtllm::plan(&case)?)
-    } else {
-        let options = vllm::options::Options::from_map(options, version)?;
-        let case = vllm::Case { model, card, version, options: &options, given };
-        Ok(vllm::plan(&case)?)
-    }
+    let question = Question { model, cards, version, options, given };
+    Ok(match *engine {
+        trtllm::NAME => {
+            let options = trtllm::Options::from_map(options, version)?;
+            let card = question.card(trtllm::NAME)?;
+            trtllm::plan(&trtllm::Case { model, card, version, options: &options, given })?
+        }
+        sglang::NAME => sglang::plan(&question)?,
+        llamacpp::NAME => llamacpp::plan(&question)?,
+        ollama::NAME => ollama::plan(&question)?,
+        transformers::NAME => transformers::plan(&question)?,
+        _ => {
+            let options = vllm::options::Options::from_map(options, version)?;
+            let card = question.card("vllm")?;
+            vllm::plan(&vllm::Case { model, card, version, options: &options, given })?
+        }
+    })
 }
 
 /// Puts a plan into the promised form.
 pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
     let Prepared { loaded, card, .. } = prepared;
+    let state = plan.state();
     let mut assumptions = prepared.assumptions.clone();
     assumptions.extend(plan.assumptions);
     let mut notes = prepared.notes.clone();
@@ -213,7 +297,8 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
         kv: kv(plan.kv),
         max_model_len: plan.max_model_len,
         max_context_tokens: plan.max_context_tokens,
-        verdict: verdict(plan.verdict),
+        verdict: VerdictAnswer { state: state.name().into(), margin: plan.margin.into(), ..verdict(plan.verdict) },
+        host: plan.host.map(|ledger| HostAnswer { total_bytes: ledger.total().get(), entries: entries(&ledger) }),
         assumptions,
         notes,
         launch: launch::join(&plan.launch),
@@ -250,25 +335,27 @@ fn source_text(source: &Source) -> String {
 /// One rank in the promised form.
 fn rank(rank: &Rank) -> RankAnswer {
     RankAnswer {
+        device: rank.device.clone(),
         pp_rank: rank.pp_rank,
         tp_rank: rank.tp_rank,
         limit_bytes: rank.limit.get(),
         total_bytes: rank.ledger.total().get(),
         kv_budget_bytes: rank.kv_budget.bytes.get(),
-        entries: rank
-            .ledger
-            .entries
-            .iter()
-            .map(|entry| EntryAnswer {
-                item: entry.item.name().into(),
-                bytes: entry.size.bytes.get(),
-                low: entry.size.low.get(),
-                high: entry.size.high.get(),
-                source: source_text(&entry.size.source),
-                note: entry.note.clone(),
-            })
-            .collect(),
+        entries: entries(&rank.ledger),
     }
+}
+
+/// The lines of a ledger in the promised form.
+fn entries(ledger: &plimsoll_plan::Ledger) -> Vec<EntryAnswer> {
+    let entry = |entry: &plimsoll_plan::Entry| EntryAnswer {
+        item: entry.item.name().into(),
+        bytes: entry.size.bytes.get(),
+        low: entry.size.low.get(),
+        high: entry.size.high.get(),
+        source: source_text(&entry.size.source),
+        note: entry.note.clone(),
+    };
+    ledger.entries.iter().map(entry).collect()
 }
 
 /// The KV cache in the promised form.
@@ -309,6 +396,8 @@ fn verdict(verdict: Verdict) -> VerdictAnswer {
     match verdict {
         Verdict::Fits { spare } => VerdictAnswer {
             fits: true,
+            state: Cow::Borrowed("fits"),
+            margin: MarginAnswer::default(),
             spare_bytes: Some(spare.get()),
             short_by_bytes: None,
             binding: None,
@@ -317,6 +406,8 @@ fn verdict(verdict: Verdict) -> VerdictAnswer {
         },
         Verdict::DoesNotFit { short_by, binding, refusal, remedies } => VerdictAnswer {
             fits: false,
+            state: Cow::Borrowed("does_not_fit"),
+            margin: MarginAnswer::default(),
             spare_bytes: None,
             short_by_bytes: Some(short_by.get()),
             binding: Some(binding),

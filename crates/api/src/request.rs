@@ -13,13 +13,13 @@ pub struct PlanRequest {
     /// Built-in name, or a directory or file with the model's configuration. May be left out when `command` names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Card by name, with a count if there are several: `h100-sxm:8`.
+    /// Card by name, with a count if there are several: `h100-sxm:8`; different ones with commas: `rtx-4090,rtx-3090:2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
     /// The total that the CUDA runtime reports for the card, bytes; replaces the catalogue's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_total_bytes: Option<u64>,
-    /// `vllm` or `tensorrt-llm`. May be left out when `command` names it.
+    /// `vllm`, `tensorrt-llm`, `sglang`, `llama.cpp`, `ollama` or `transformers`. May be left out when `command` names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
     /// Release, such as `0.19.0`; the newest known one when left out.
@@ -84,7 +84,25 @@ pub struct GpuRequest {
     pub count: Option<u32>,
 }
 
+/// Kinds of cards in one machine at most.
+const MOST_KINDS: usize = 64;
+
 impl GpuRequest {
+    /// Reads one card or several, with commas between them: `rtx-4090:2,rtx-3090`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a count out of range, an empty name or too many entries.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, Error> {
+        let cards: Vec<GpuRequest> =
+            text.split(',').take(MOST_KINDS + 1).map(GpuRequest::parse).collect::<Result<_, _>>()?;
+        if cards.len() > MOST_KINDS || cards.iter().any(|card| card.name.is_empty()) {
+            return Err(Error::Request(format!(
+                "--gpu: expected up to {MOST_KINDS} cards such as rtx-4090:2,rtx-3090"
+            )));
+        }
+        Ok(cards)
+    }
+
     /// Reads `NAME` or `NAME:COUNT`.
     ///
     /// # Errors

@@ -75,7 +75,7 @@ fn flags_are_read_without_a_program() {
         read("vllm", "m --enforce-eagre"),
         "error: word 2: vllm has no flag --enforce-eagre; did you mean --enforce-eager?"
     );
-    assert!(launch::parse_flags("sglang", &[]).is_err());
+    assert!(launch::parse_flags("triton", &[]).is_err());
     let launch = launch::parse_flags("tensorrt-llm", &shlex::split("m --max-tokens 65536 -- ").unwrap()).unwrap();
     assert_eq!(launch::render_str(&launch), "trtllm-serve m --set max_tokens=65536");
 }

@@ -65,13 +65,13 @@ pub enum Verb {
 /// What `plan` is told besides the engine's own flags.
 #[derive(Args)]
 pub struct PlanArguments {
-    /// Card, with a count if there are several: h100-sxm, rtx-4090, a100-80gb:8
+    /// Card, with a count if there are several: h100-sxm, a100-80gb:8; different ones with commas: rtx-4090,rtx-3090:2
     #[arg(long, value_name = "NAME[:COUNT]")]
     pub gpu: Option<String>,
     /// The total that the CUDA runtime reports, such as 79.19GiB; replaces the catalogue's
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub gpu_memory: Option<String>,
-    /// Engine: vllm or tensorrt-llm
+    /// Engine: vllm, tensorrt-llm, sglang, llama.cpp, ollama or transformers
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<String>,
     /// Release of the engine, such as 0.19.0; the newest known one otherwise

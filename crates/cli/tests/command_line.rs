@@ -73,7 +73,7 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("plan qwen3-8b --engine vllm", 2, "no card: give --gpu"),
         ("plan LLAMA --gpu h100-sxm --engine vllm --tensor-parallel-size 3", 1, "32 attention heads do not divide"),
         ("plan LLAMA --gpu h100-sxm", 2, "no engine: give --engine"),
-        ("plan LLAMA --gpu h100-sxm --engine sglang", 2, "supported: vllm, tensorrt-llm"),
+        ("plan LLAMA --gpu h100-sxm --engine triton", 2, "supported: vllm, tensorrt-llm"),
         ("plan LLAMA --gpu h100-sxm --engine vllm --engine-version latest", 2, "leave it out for "),
         ("plan LLAMA --gpu h100-sxm --engine vllm --max-model-len", 2, "--max-model-len needs a value"),
         ("plan LLAMA --gpu h100-sxm --engine vllm --max-model-len lots", 2, "--max-model-len is `lots`, expected"),

@@ -12,5 +12,5 @@ mod version;
 pub use error::Error;
 pub use ledger::{Entry, Formula, Item, Ledger};
 pub use parallel::Parallel;
-pub use plan::{Card, Given, Kv, KvGroup, Logged, Plan, Rank, Refusal, Remedy, Verdict};
+pub use plan::{Card, Given, Kv, KvGroup, Logged, Margin, Plan, Rank, Refusal, Remedy, State, Verdict};
 pub use version::Version;

@@ -39,7 +39,7 @@ pub struct Given {
 /// A plan: the whole answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Engine name: `vllm`, `tensorrt-llm`.
+    /// Engine name: `vllm`, `tensorrt-llm`, `sglang`, `llama.cpp`, `ollama`, `transformers`.
     pub engine: &'static str,
     /// Engine version.
     pub version: crate::Version,
@@ -57,6 +57,10 @@ pub struct Plan {
     pub max_context_tokens: u64,
     /// Does it fit?
     pub verdict: Verdict,
+    /// How far it is from the limit, with the estimates' interval.
+    pub margin: Margin,
+    /// What lies in the host's memory, where the engine puts something there on purpose (llama.cpp, Ollama, offloading).
+    pub host: Option<Ledger>,
     /// What the numbers rest on that nobody said.
     pub assumptions: Vec<String>,
     /// What else a user should know.
@@ -65,9 +69,65 @@ pub struct Plan {
     pub launch: Vec<String>,
 }
 
+/// Bytes between what the scarcest rank has and what it needs: spare when positive, missing when negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Margin {
+    /// The least, at the unfavourable end of every interval.
+    pub low: i64,
+    /// As estimated.
+    pub bytes: i64,
+    /// The most, at the favourable end.
+    pub high: i64,
+}
+
+impl Margin {
+    /// Returns what an interval of available bytes leaves of what is needed.
+    pub fn of(available: &Estimate, needed: Bytes) -> Margin {
+        let signed = |bytes: Bytes| i64::try_from(bytes.get()).unwrap_or(i64::MAX);
+        let left = |bytes: Bytes| signed(bytes).saturating_sub(signed(needed));
+        Margin { low: left(available.low), bytes: left(available.bytes), high: left(available.high) }
+    }
+}
+
+/// Does it fit, with the intervals considered?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It fits at both ends of the interval.
+    Fits,
+    /// The interval straddles the limit.
+    Borderline,
+    /// It does not fit at either end.
+    DoesNotFit,
+}
+
+impl State {
+    /// Returns the name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Fits => "fits",
+            State::Borderline => "borderline",
+            State::DoesNotFit => "does_not_fit",
+        }
+    }
+}
+
+impl Plan {
+    /// Returns the verdict with the intervals considered. Too few GPUs are no matter of intervals.
+    pub fn state(&self) -> State {
+        match &self.verdict {
+            Verdict::Fits { .. } if self.margin.low < 0 => State::Borderline,
+            Verdict::Fits { .. } => State::Fits,
+            Verdict::DoesNotFit { binding, .. } if self.margin.high >= 0 && binding != "gpus" => State::Borderline,
+            Verdict::DoesNotFit { .. } => State::DoesNotFit,
+        }
+    }
+}
+
 /// One rank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rank {
+    /// The device as the engine names it (`CUDA0`), where it names it.
+    pub device: Option<String>,
     /// Pipeline stage.
     pub pp_rank: u32,
     /// Tensor-parallel rank within the stage.

@@ -19,14 +19,19 @@ impl Version {
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
         Version { major, minor, patch }
     }
+
+    /// Whether it is a build number of llama.cpp (`b10573`), which counts up without points.
+    pub const fn is_build(self) -> bool {
+        self.major >= 1000 && self.minor == 0 && self.patch == 0
+    }
 }
 
 impl FromStr for Version {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a version such as 0.19.1");
-        let trimmed = text.trim().trim_start_matches('v');
+        let bad = || format!("`{text}` is not a version such as 0.19.1 (or a build such as b10573)");
+        let trimmed = text.trim().trim_start_matches(['v', 'b']);
         let mut parts = [0_u16; 3];
         let mut read = 0;
         for (at, piece) in trimmed.split('.').take(3).enumerate() {
@@ -49,6 +54,9 @@ impl FromStr for Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_build() {
+            return write!(f, "b{}", self.major);
+        }
         write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
     }
 }
@@ -65,6 +73,7 @@ mod tests {
             ("0.6.4.post1", Version::new(0, 6, 4)),
             ("1.2.0rc6.post3", Version::new(1, 2, 0)),
             ("0.26", Version::new(0, 26, 0)),
+            ("b10573", Version::new(10_573, 0, 0)),
         ] {
             assert_eq!(text.parse(), Ok(version));
         }

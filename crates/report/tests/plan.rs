@@ -2,8 +2,8 @@
 
 use plimsoll_api::PlanAnswer;
 use plimsoll_api::answer::{
-    EngineHead, EntryAnswer, GpuHead, KvAnswer, KvGroupAnswer, LoggedAnswer, ModelHead, ParallelHead, RankAnswer,
-    RemedyAnswer, VerdictAnswer,
+    EngineHead, EntryAnswer, GpuHead, KvAnswer, KvGroupAnswer, LoggedAnswer, MarginAnswer, ModelHead, ParallelHead,
+    RankAnswer, RemedyAnswer, VerdictAnswer,
 };
 use plimsoll_report::{Style, plan_csv, plan_markdown, plan_table};
 
@@ -48,6 +48,7 @@ fn example() -> PlanAnswer {
         parallel: ParallelHead { tp: 4, pp: 1, dp: 1, ep: 1 },
         ranks: vec![
             RankAnswer {
+                device: None,
                 pp_rank: 0,
                 tp_rank: 0,
                 limit_bytes: 74_603 * MIB,
@@ -81,12 +82,15 @@ fn example() -> PlanAnswer {
         max_context_tokens: 131_072,
         verdict: VerdictAnswer {
             fits: true,
+            state: "fits".into(),
+            margin: MarginAnswer { low: 33_740 * MIB as i64, bytes: 34_640 * MIB as i64, high: 35_540 * MIB as i64 },
             spare_bytes: Some(34_640 * MIB),
             short_by_bytes: None,
             binding: None,
             refusal: None,
             remedies: Vec::new(),
         },
+        host: None,
         assumptions: vec!["vllm 0.33.0, the newest release whose rules are built in".into()],
         notes: vec!["flags that cannot change memory: --host, --port".into()],
         launch: "vllm serve meta-llama/Llama-3.1-70B-Instruct --max-model-len 32768 --tensor-parallel-size 4".into(),
@@ -105,6 +109,8 @@ fn refused() -> PlanAnswer {
     };
     answer.verdict = VerdictAnswer {
         fits: false,
+        state: "does_not_fit".into(),
+        margin: MarginAnswer { low: -3_900 * MIB as i64, bytes: -3_000 * MIB as i64, high: -2_100 * MIB as i64 },
         spare_bytes: None,
         short_by_bytes: Some(3_000 * MIB),
         binding: Some("kv".into()),

@@ -183,7 +183,7 @@ fn is_python(name: &str) -> bool {
 }
 
 fn is_server(name: &str) -> bool {
-    matches!(name, "vllm" | "trtllm-serve" | "trtllm-build")
+    matches!(name, "vllm" | "trtllm-serve" | "trtllm-build" | "sglang" | "llama-server" | "llama-cli" | "ollama")
 }
 
 fn is_program(name: &str) -> bool {
@@ -217,6 +217,12 @@ fn program<'w>(
             Some(_) | None => (Program::TrtllmServe, at + 1),
         },
         "trtllm-build" => (Program::TrtllmBuild, at + 1),
+        "llama-server" => (Program::LlamaServer, at + 1),
+        "llama-cli" => (Program::LlamaCli, at + 1),
+        "sglang" if word(at + 1) == Some("serve") => (Program::SglangServe, at + 2),
+        "ollama" if word(at + 1) == Some("run") => (Program::OllamaRun, at + 2),
+        "ollama" if word(at + 1) == Some("serve") => (Program::OllamaServe, at + 2),
+        "sglang" | "ollama" => return Err(unknown(at + 1)),
         "docker" | "podman" | "nerdctl" => return container(&words, at, base, env, depth),
         "bash" | "sh" | "zsh" => return shell(&words, at, base, depth),
         _ => match module(&words, at + 1) {
@@ -254,6 +260,7 @@ fn module(words: &[String], mut at: usize) -> Option<(Program, usize)> {
                     "tensorrt_llm.commands.serve" if after("serve") => Some((Program::TrtllmServe, at + 3)),
                     "tensorrt_llm.commands.serve" => Some((Program::TrtllmServe, at + 2)),
                     "tensorrt_llm.commands.build" => Some((Program::TrtllmBuild, at + 2)),
+                    "sglang.launch_server" => Some((Program::SglangLaunch, at + 2)),
                     _ => None,
                 };
             }

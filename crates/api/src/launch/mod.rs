@@ -20,7 +20,7 @@ mod value;
 use std::collections::BTreeMap;
 
 use plimsoll_plan::engine::flag::{Effect, Flag, Flags};
-use plimsoll_plan::engine::{trtllm, vllm};
+use plimsoll_plan::engine::{llamacpp, ollama, sglang, transformers, trtllm, vllm};
 use serde_json::{Map, Value};
 use thiserror::Error as ThisError;
 
@@ -29,8 +29,8 @@ pub use render::{render, render_str};
 
 /// The programs that are read.
 pub const PROGRAMS: &str = "`vllm serve`, `python -m vllm.entrypoints.openai.api_server`, \
-     `python -m vllm.entrypoints.api_server`, `trtllm-serve`, `trtllm-build`, and `docker run` of vLLM's and \
-     TensorRT-LLM's images";
+     `python -m vllm.entrypoints.api_server`, `trtllm-serve`, `trtllm-build`, `python -m sglang.launch_server`, \
+     `sglang serve`, `llama-server`, `llama-cli`, `ollama run`, `ollama serve`, and `docker run` of the engines' images";
 
 /// Environment variables that can change memory or its division; the others are set aside.
 const ENVIRONMENT: [&str; 6] = [
@@ -43,7 +43,8 @@ const ENVIRONMENT: [&str; 6] = [
 ];
 
 /// Beginnings of the names of such variables.
-const ENVIRONMENT_PREFIXES: [&str; 5] = ["VLLM_", "NCCL_", "TRTLLM_", "TLLM_", "TORCHINDUCTOR_"];
+const ENVIRONMENT_PREFIXES: [&str; 9] =
+    ["VLLM_", "NCCL_", "TRTLLM_", "TLLM_", "TORCHINDUCTOR_", "SGLANG_", "LLAMA_ARG_", "GGML_", "OLLAMA_"];
 
 /// The form in which a server was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,20 @@ pub enum Program {
     TrtllmBuild,
     /// Flags of TensorRT-LLM without a program: those of both, and the LLM API's options.
     TrtllmAny,
+    /// `python -m sglang.launch_server --model-path MODEL`.
+    SglangLaunch,
+    /// `sglang serve --model-path MODEL`.
+    SglangServe,
+    /// `llama-server -m FILE`.
+    LlamaServer,
+    /// `llama-cli -m FILE`.
+    LlamaCli,
+    /// `ollama run MODEL`.
+    OllamaRun,
+    /// `ollama serve`.
+    OllamaServe,
+    /// Options of the Transformers library, which has no server's command here.
+    Transformers,
 }
 
 impl Program {
@@ -75,6 +90,10 @@ impl Program {
             Program::TrtllmServe => &trtllm::flags::SERVE,
             Program::TrtllmBuild => &trtllm::flags::BUILD,
             Program::TrtllmAny => &trtllm::flags::ANY,
+            Program::SglangLaunch | Program::SglangServe => &sglang::flags::FLAGS,
+            Program::LlamaServer | Program::LlamaCli => &llamacpp::flags::FLAGS,
+            Program::OllamaRun | Program::OllamaServe => &ollama::flags::FLAGS,
+            Program::Transformers => &transformers::flags::FLAGS,
         }
     }
 
@@ -90,18 +109,35 @@ impl Program {
             Program::VllmServe | Program::VllmOpenAi | Program::VllmPlain => Some("model"),
             Program::TrtllmServe => None,
             Program::TrtllmBuild | Program::TrtllmAny => Some("checkpoint_dir"),
+            Program::SglangLaunch | Program::SglangServe => Some("model_path"),
+            Program::LlamaServer | Program::LlamaCli => Some("model"),
+            Program::OllamaRun | Program::OllamaServe | Program::Transformers => None,
         }
     }
 
     const fn takes_word(self) -> bool {
-        matches!(self, Program::VllmServe | Program::TrtllmServe | Program::TrtllmAny)
+        match self {
+            Program::VllmServe
+            | Program::TrtllmServe
+            | Program::TrtllmAny
+            | Program::SglangServe
+            | Program::OllamaRun
+            | Program::Transformers => true,
+            Program::VllmOpenAi
+            | Program::VllmPlain
+            | Program::TrtllmBuild
+            | Program::SglangLaunch
+            | Program::LlamaServer
+            | Program::LlamaCli
+            | Program::OllamaServe => false,
+        }
     }
 }
 
 /// A launch command, read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
-    /// Engine: `vllm` or `tensorrt-llm`.
+    /// Engine, by its name in requests.
     pub engine: &'static str,
     /// The form of the command.
     pub program: Program,
@@ -226,6 +262,10 @@ pub fn parse_flags(engine: &str, words: &[String]) -> Result<Launch, Error> {
     let program = match engine {
         "vllm" => Program::VllmServe,
         "tensorrt-llm" => Program::TrtllmAny,
+        sglang::NAME => Program::SglangServe,
+        llamacpp::NAME => Program::LlamaServer,
+        ollama::NAME => Program::OllamaRun,
+        transformers::NAME => Program::Transformers,
         _ => return Err(Error::UnknownProgram { word: shorten(engine), position: 1 }),
     };
     understand(locate::located(program, words.into(), 1))
@@ -326,6 +366,12 @@ fn file_note(program: Program, options: &mut Map<String, Value>, inert: &mut Map
         Program::VllmServe | Program::VllmOpenAi | Program::VllmPlain => "config",
         Program::TrtllmServe | Program::TrtllmAny => "extra_llm_api_options",
         Program::TrtllmBuild => "build_config",
+        Program::SglangLaunch | Program::SglangServe => "config",
+        Program::LlamaServer
+        | Program::LlamaCli
+        | Program::OllamaRun
+        | Program::OllamaServe
+        | Program::Transformers => return None,
     };
     let value = options.remove(name)?;
     let note = format!(

@@ -170,13 +170,9 @@ impl<'w> Reader<'w> {
 
     fn unknown(&self, head: &str, position: usize) -> Error {
         let flags = self.program.flags();
-        let runtime = || match self.program {
-            Program::TrtllmBuild => trtllm::flags::AFTER_BUILD.suggest(head),
-            Program::VllmServe
-            | Program::VllmOpenAi
-            | Program::VllmPlain
-            | Program::TrtllmServe
-            | Program::TrtllmAny => None,
+        let runtime = || {
+            let built = self.program == Program::TrtllmBuild;
+            if built { trtllm::flags::AFTER_BUILD.suggest(head) } else { None }
         };
         let suggestion =
             flags.suggest(head).or_else(runtime).map(|flag| format!("; did you mean {flag}?")).unwrap_or_default();

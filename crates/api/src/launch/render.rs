@@ -21,6 +21,13 @@ pub fn render(launch: &Launch) -> Vec<String> {
         Program::VllmPlain => &["python3", "-m", "vllm.entrypoints.api_server"],
         Program::TrtllmServe | Program::TrtllmAny => &["trtllm-serve"],
         Program::TrtllmBuild => &["trtllm-build"],
+        Program::SglangLaunch => &["python3", "-m", "sglang.launch_server"],
+        Program::SglangServe => &["sglang", "serve"],
+        Program::LlamaServer => &["llama-server"],
+        Program::LlamaCli => &["llama-cli"],
+        Program::OllamaRun => &["ollama", "run"],
+        Program::OllamaServe => &["ollama", "serve"],
+        Program::Transformers => &["transformers"],
     };
     words.extend(start.iter().map(|word| (*word).to_owned()));
     match (&launch.model, launch.program.model_option()) {

@@ -1,5 +1,51 @@
 //! How does each engine decide? One file (or folder) per engine.
 
 pub mod flag;
+pub mod llamacpp;
+pub mod ollama;
+pub mod sglang;
+pub mod transformers;
 pub mod trtllm;
 pub mod vllm;
+
+use plimsoll_facts::model::Model;
+use serde_json::{Map, Value};
+
+use crate::{Card, Error, Given, Version};
+
+/// A launch to plan, as every engine can be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// The cards, at least one; several entries where they differ.
+    pub cards: &'a [Card],
+    /// The engine's release.
+    pub version: Version,
+    /// Its flags by their canonical names; `env` holds variables.
+    pub options: &'a Map<String, Value>,
+    /// What the user knows.
+    pub given: &'a Given,
+}
+
+impl<'a> Question<'a> {
+    /// Returns the one kind of card there is.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the cards differ and the engine wants them alike; [`Error::Request`] without a card.
+    pub fn card(&self, engine: &'static str) -> Result<&'a Card, Error> {
+        match self.cards {
+            [card] => Ok(card),
+            [] => Err(Error::Request("no card".to_owned())),
+            [first, ..] => Err(Error::Unsupported {
+                engine,
+                version: self.version.to_string(),
+                why: format!(
+                    "cards of different kinds: it gives every rank the same share; give the smallest, such as {}, with \
+                     the count of all",
+                    self.cards.iter().min_by_key(|card| card.total.bytes).unwrap_or(first).name
+                ),
+            }),
+        }
+    }
+}

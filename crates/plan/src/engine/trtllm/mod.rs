@@ -71,6 +71,7 @@ fn outcome<'a>(case: &Case<'a>) -> Result<(Plan, Launch<'a>), Error> {
     }
     let scarcest = kv.stage * launch.parallel.tp as usize;
     let verdict = verdict::verdict(&launch, &ranks[scarcest], &kv);
+    let margin = verdict::margin(&launch, &ranks[scarcest], &kv);
     let cap = verdict::longest(&launch, &kv);
     let plan = Plan {
         engine: NAME,
@@ -82,6 +83,8 @@ fn outcome<'a>(case: &Case<'a>) -> Result<(Plan, Launch<'a>), Error> {
         max_model_len: launch.seq,
         max_context_tokens: cap,
         verdict,
+        margin,
+        host: None,
         assumptions: assumptions(&launch),
         notes: verdict::notes(&launch, &kv, &stages[kv.stage].pool),
         launch: launch::command(&launch),
@@ -163,6 +166,7 @@ impl Stage {
         }
         let fixed = self.fixed.total();
         Rank {
+            device: None,
             pp_rank: stage,
             tp_rank: 0,
             limit: (fixed + budget.bytes).min(total),

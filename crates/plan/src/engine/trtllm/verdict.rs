@@ -7,7 +7,7 @@ use super::options::{KvDtype, Options, Quantization};
 use super::pool::{self, Pool};
 use super::rules::Backend;
 use super::{Case, Joint, Stage, outcome};
-use crate::{Item, Logged, Rank, Refusal, Remedy, Verdict};
+use crate::{Item, Logged, Margin, Rank, Refusal, Remedy, Verdict};
 use plimsoll_facts::tensor::DType;
 
 /// Returns the longest sequence that the pool serves: what the engine would cut `max_seq_len` to.
@@ -16,6 +16,21 @@ pub fn longest(launch: &Launch<'_>, kv: &Joint) -> u64 {
     let each = full.map(|(group, blocks)| pool::shape(launch, *group).longest(*blocks));
     // Windows that wrap bind no length.
     each.min().unwrap_or(launch.seq)
+}
+
+/// How far the pool is from one request of the longest length, the interval of its budget considered.
+pub fn margin(launch: &Launch<'_>, rank: &Rank, kv: &Joint) -> Margin {
+    let needed = kv.groups.iter().fold(Bytes::ZERO, |sum, group| {
+        let block = Bytes::new(group.bytes_per_token.saturating_mul(launch.block));
+        sum + block * pool::blocks_per_request(launch, *group)
+    });
+    let short = i64::try_from(rank.short.get()).unwrap_or(i64::MAX);
+    let margin = Margin::of(&rank.kv_budget, needed);
+    Margin {
+        low: margin.low.saturating_sub(short),
+        bytes: margin.bytes.saturating_sub(short),
+        high: if rank.kv_budget.high > Bytes::ZERO { margin.high } else { margin.high.saturating_sub(short) },
+    }
 }
 
 /// Says whether one request of the asked length fits.

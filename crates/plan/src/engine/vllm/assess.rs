@@ -280,6 +280,7 @@ fn ranks(stages: &[Stage], kv: &KvPlan, total: Bytes, tp: u32) -> Vec<Rank> {
         }
         entries.sort_by_key(|entry| entry.item);
         let rank = Rank {
+            device: None,
             pp_rank: at as u32,
             tp_rank: 0,
             limit: stage.limit,

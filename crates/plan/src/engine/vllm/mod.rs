@@ -19,7 +19,7 @@ use plimsoll_units::Bytes;
 
 use self::assess::Assessed;
 use self::options::Options;
-use crate::{Card, Error, Given, Kv, KvGroup, Plan, Verdict, Version};
+use crate::{Card, Error, Given, Kv, KvGroup, Margin, Plan, Verdict, Version};
 
 /// A launch to plan.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,18 @@ fn verdict(case: &Case<'_>, assessed: &Assessed) -> Verdict {
     }
 }
 
+/// How far the scarcest rank's cache is from one request of the longest length, the interval of its budget considered.
+fn margin(rank: &crate::Rank, kv: &kv::KvPlan) -> Margin {
+    let Margin { low, bytes, high } = Margin::of(&rank.kv_budget, Bytes::new(kv.needed));
+    // A budget below zero stands as zero: what is missing comes on top.
+    let short = i64::try_from(rank.short.get()).unwrap_or(i64::MAX);
+    Margin {
+        low: low.saturating_sub(short),
+        bytes: bytes.saturating_sub(short),
+        high: high.saturating_sub(if rank.kv_budget.high > Bytes::ZERO { 0 } else { short }),
+    }
+}
+
 /// Writes the answer down.
 fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict, launch: Vec<String>) -> Plan {
     let Assessed { resolved, kv, ranks, scarcest, block, bytes_per_token, assumptions, notes, .. } = assessed;
@@ -92,6 +104,7 @@ fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict, launch: Vec<St
             blocks_per_request: *blocks,
         })
         .collect();
+    let margin = margin(&ranks[scarcest], &kv);
     let rank = &ranks[scarcest];
     let signed = |bytes: Bytes| i64::try_from(bytes.get()).unwrap_or(i64::MAX);
     let available = signed(budget.bytes) - if budget.bytes == Bytes::ZERO { signed(rank.short) } else { 0 };
@@ -117,6 +130,8 @@ fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict, launch: Vec<St
         max_model_len: resolved.max_model_len,
         max_context_tokens: kv.longest,
         verdict,
+        margin,
+        host: None,
         assumptions,
         notes,
         launch,

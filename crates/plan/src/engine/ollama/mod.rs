@@ -1,0 +1,24 @@
+//! How does Ollama divide a GPU?
+
+pub mod flags;
+
+use crate::engine::Question;
+use crate::{Error, Plan, Version};
+
+/// The engine's name in answers.
+pub const NAME: &str = "ollama";
+/// The newest release whose rules are built in.
+pub const NEWEST: Version = Version::new(0, 33, 0);
+/// The oldest release whose rules are built in.
+pub const OLDEST: Version = Version::new(0, 1, 0);
+/// Keys of a request's `options` that are no flags of the command.
+pub const KEYS: [&str; 0] = [];
+
+/// Plans a launch.
+///
+/// # Errors
+/// [`Error::Unsupported`] until its rules are built in.
+pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
+    let why = "its rules are not built in yet".to_owned();
+    Err(Error::Unsupported { engine: NAME, version: question.version.to_string(), why })
+}

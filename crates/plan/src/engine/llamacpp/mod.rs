@@ -1,6 +1,7 @@
 //! How does llama.cpp divide a GPU?
 
 pub mod flags;
+pub mod hparams;
 
 use crate::engine::Question;
 use crate::{Error, Plan, Version};

@@ -12,7 +12,7 @@ fn header(name: &str) -> Option<Gguf> {
     let Ok(bytes) = std::fs::read(&path) else {
         return None;
     };
-    Some(read(vec![Input { name: name.to_owned(), bytes: &mut bytes.as_slice(), length: None }]).unwrap())
+    Some(read(vec![Input { name: name.to_owned(), bytes: &mut bytes.as_slice(), length: None }]).expect("a header"))
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn layers_heads_windows_and_states() {
         ("granite-4.0-h-tiny-Q4_K_M", 40, 0, 0, 0, 0, 36, 0, 0),
     ] {
         let Some(gguf) = header(name) else { return };
-        let h = Hparams::read(&gguf).unwrap();
+        let h = Hparams::read(&gguf).expect("a header");
         assert_eq!((h.layers.len(), h.nextn), (layers, nextn), "{name}");
         assert_eq!((h.k_gqa(0), h.k_gqa(layers - 1)), (k_first, k_last), "{name}");
         assert_eq!(h.layers.iter().filter(|layer| layer.swa).count(), swa, "{name}");

@@ -1,7 +1,14 @@
 //! How does llama.cpp divide a GPU?
 
+pub mod buffer;
+pub mod cache;
+pub mod context;
 pub mod flags;
 pub mod hparams;
+pub mod options;
+pub mod oracle;
+pub mod rules;
+pub mod weights;
 
 use crate::engine::Question;
 use crate::{Error, Plan, Version};

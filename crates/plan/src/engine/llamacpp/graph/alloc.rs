@@ -179,11 +179,12 @@ impl Allocator<'_> {
 
     fn allocate(&mut self, id: Id, backend: u8) {
         let tensor = self.tensor(id);
+        let op = tensor.op;
         if tensor.store.is_some() || tensor.view_src.is_some() || self.lives[id.index()].own {
             return;
         }
         self.lives[id.index()].own = true;
-        if tensor.op.can_be_in_place()
+        if op.can_be_in_place()
             && let Some(parent) = self.heir_of(id)
         {
             self.inherit(id, parent);

@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod cache;
 pub mod context;
 pub mod flags;
+pub mod graph;
 pub mod hparams;
 pub mod options;
 pub mod oracle;

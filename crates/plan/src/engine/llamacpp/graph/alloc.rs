@@ -116,8 +116,7 @@ pub struct Ordered<'a> {
 #[must_use]
 pub fn sizes(graph: Ordered<'_>, devices: &[Device]) -> Vec<u64> {
     let spaces = devices.iter().map(|device| Space::new(device.alignment())).collect();
-    let mut allocator =
-        Allocator { graph, devices, spaces, lives: vec![Life::default(); graph.tensors.len()] };
+    let mut allocator = Allocator { graph, devices, spaces, lives: vec![Life::default(); graph.tensors.len()] };
     allocator.run();
     allocator.spaces.iter().map(Space::peak).collect()
 }

@@ -349,8 +349,7 @@ impl Graph {
     pub fn rotate(&mut self, cur: Id, rotation: Id) -> Id {
         let (n, ne, elements) = (self.ne(rotation)[0].max(1), self.ne(cur), self.get(cur).elements());
         let flat = [n, elements / n, 1, 1];
-        let rows =
-            if self.get(cur).is_contiguous() { self.reshape(cur, flat) } else { self.cont_as(cur, flat) };
+        let rows = if self.get(cur).is_contiguous() { self.reshape(cur, flat) } else { self.cont_as(cur, flat) };
         let product = self.matmul(rotation, rows, true);
         self.reshape(product, ne)
     }

@@ -91,9 +91,11 @@ impl Device {
         let source = |slot: usize| tensor.src[slot].map(|id: Id| &all[id.index()]);
         match self {
             Self::Cuda { capability } => {
-                let elsewhere = tensor.src.into_iter().flatten().any(|id| {
-                    matches!(all[id.index()].store, Some(Store::Device(other)) if other != number)
-                });
+                let elsewhere = tensor
+                    .src
+                    .into_iter()
+                    .flatten()
+                    .any(|id| matches!(all[id.index()].store, Some(Store::Device(other)) if other != number));
                 !elsewhere && cuda_runs(capability, tensor, source, all)
             }
             Self::Cpu { .. } => cpu_runs(tensor, source),
@@ -113,7 +115,9 @@ fn cpu_runs<'a>(tensor: &Tensor, source: impl Fn(usize) -> Option<&'a Tensor>) -
         Op::MulMat { hadamard } => {
             let (Some(a), Some(b)) = (source(0), source(1)) else { return true };
             let plain = b.kind == Kind::F32 || b.kind == dot_kind(a.kind);
-            plain || (hadamard && a.kind == Kind::F32 && b.kind == Kind::F16) || (b.kind == Kind::BF16 && a.kind == Kind::F32)
+            plain
+                || (hadamard && a.kind == Kind::F32 && b.kind == Kind::F16)
+                || (b.kind == Kind::BF16 && a.kind == Kind::F32)
         }
         Op::SsmScan { snapshots } => snapshots == 1 || source(3).is_some_and(|s| s.ne[0] == 1),
         _other => true,
@@ -168,9 +172,9 @@ fn cuda_runs<'a>(
     let a = source(0);
     let b = source(1);
     match tensor.op {
-        Op::Unary(function) => a.is_some_and(|a| {
-            a.is_contiguous() && !(function == Unary::Xielu && a.kind == Kind::BF16)
-        }),
+        Op::Unary(function) => {
+            a.is_some_and(|a| a.is_contiguous() && !(function == Unary::Xielu && a.kind == Kind::BF16))
+        }
         Op::Glu => a.is_some_and(|a| a.is_contiguous_above(1)),
         Op::MulMat { .. } | Op::MulMatId { .. } => {
             let (Some(a), Some(b)) = (a, b) else { return false };
@@ -207,7 +211,9 @@ fn cuda_runs<'a>(
         Op::Roll => a.is_some_and(|a| a.kind == Kind::F32 && a.is_contiguous()),
         Op::FlashAttn { .. } => fattn::kernel(capability, tensor, all).is_some(),
         Op::Im2col => a.is_some_and(Tensor::is_contiguous) && b.is_some_and(Tensor::is_contiguous),
-        Op::None | Op::View | Op::Reshape | Op::Permute | Op::Transpose | Op::Cont | Op::Dup | Op::AddId | Op::Add1 => true,
+        Op::None | Op::View | Op::Reshape | Op::Permute | Op::Transpose | Op::Cont | Op::Dup | Op::AddId | Op::Add1 => {
+            true
+        }
         Op::Sqr | Op::Sqrt | Op::Log | Op::Sin | Op::Cos | Op::Clamp | Op::Fill | Op::SoftMax { .. } => true,
         Op::Pad | Op::Cumsum | Op::Argsort | Op::TopK | Op::Arange | Op::Diag | Op::DiagMaskInf | Op::Tri => true,
         Op::SolveTri | Op::GatedDeltaNet | Op::GatedLinearAttn | Op::RwkvWkv6 | Op::RwkvWkv7 | Op::Pool1d => true,

@@ -70,7 +70,13 @@ fn choose(capability: u32, [q, k, v]: [&Tensor; 3], ratio: u64, grouped: bool) -
         return if vector && (one || ungrouped) { Kernel::Vector } else { Kernel::TensorCore };
     }
     if capability == VOLTA && !odd {
-        let most = if head == 320 { 32 } else if head == 576 || head == 192 { 16 } else { 8 };
+        let most = if head == 320 {
+            32
+        } else if head == 576 || head == 192 {
+            16
+        } else {
+            8
+        };
         let effective = (1_u64 << ratio.trailing_zeros().min(5)).min(most);
         let columns = queries.saturating_mul(effective);
         return match columns {

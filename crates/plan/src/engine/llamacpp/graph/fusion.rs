@@ -140,7 +140,8 @@ impl Part<'_> {
     /// The place after the normalisation of the weights, where there is one.
     fn after_norm(&self, at: usize) -> usize {
         let steps = [Op::Reshape, Op::SumRows, Op::Clamp];
-        let chain = steps.iter().enumerate().all(|(n, &op)| self.op(at + n) == Some(op) && self.reads(at + n, 0, at + n - 1));
+        let chain =
+            steps.iter().enumerate().all(|(n, &op)| self.op(at + n) == Some(op) && self.reads(at + n, 0, at + n - 1));
         let divided = self.op(at + 3) == Some(Op::Div) && self.reads(at + 3, 1, at + 2) && self.reads(at + 3, 0, at);
         let shaped = self.op(at + 4) == Some(Op::Reshape) && self.reads(at + 4, 0, at + 3);
         if chain && divided && shaped { at + 5 } else { at }
@@ -216,11 +217,7 @@ impl Part<'_> {
             let ne = self.graph.ne(id);
             packed(id) && ne[0] == 1 && ne[1..] == product.ne[1..]
         };
-        if full(a) && broadcast(b) {
-            Some((a, b))
-        } else {
-            (full(b) && broadcast(a)).then_some((b, a))
-        }
+        if full(a) && broadcast(b) { Some((a, b)) } else { (full(b) && broadcast(a)).then_some((b, a)) }
     }
 
     /// Whether views of each expert and their running sum follow.

@@ -124,13 +124,8 @@ pub struct Rules {
 
 impl Rules {
     /// The newest rules known.
-    pub const NEWEST: Self = Self {
-        half_masks: true,
-        converts_in_buffer: true,
-        rotates: true,
-        embedding_input: true,
-        gated_split: true,
-    };
+    pub const NEWEST: Self =
+        Self { half_masks: true, converts_in_buffer: true, rotates: true, embedding_input: true, gated_split: true };
 }
 
 /// Which figures of a reservation are wanted.

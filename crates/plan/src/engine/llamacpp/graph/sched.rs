@@ -129,8 +129,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
-        let nodes: Vec<Id> =
-            self.graph.nodes.iter().copied().filter(|&id| !self.graph.get(id).op.is_view()).collect();
+        let nodes: Vec<Id> = self.graph.nodes.iter().copied().filter(|&id| !self.graph.get(id).op.is_view()).collect();
         self.spread(nodes.iter().copied(), true);
         self.spread(nodes.iter().rev().copied(), true);
         self.spread(nodes.iter().copied(), false);
@@ -242,8 +241,8 @@ impl<'a> Pass<'a> {
             }
             let backend = self.backend_of(id);
             let Some(current) = splits.last_mut() else { break };
-            let fresh = current.backend != backend
-                || (!current.inputs.is_empty() && self.reads_foreign_weight(id, backend));
+            let fresh =
+                current.backend != backend || (!current.inputs.is_empty() && self.reads_foreign_weight(id, backend));
             if fresh {
                 current.end = at;
                 splits.push(Split { backend, start: at, end: nodes.len(), inputs: Vec::new() });

@@ -10,7 +10,7 @@ pub type Builder = fn(&mut Build<'_>);
 /// The builder of an architecture, if there is one.
 #[must_use]
 pub fn builder(arch: &str) -> Option<Builder> {
-    dense(arch)
+    dense(arch).or_else(|| mixed(arch))
 }
 
 fn dense(arch: &str) -> Option<Builder> {
@@ -18,4 +18,9 @@ fn dense(arch: &str) -> Option<Builder> {
         "llama" => Some(llama::build),
         _other => None,
     }
+}
+
+/// Mixtures of experts, latent attention, recurrent and hybrid models.
+fn mixed(_arch: &str) -> Option<Builder> {
+    None
 }

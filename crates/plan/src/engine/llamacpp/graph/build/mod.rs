@@ -63,6 +63,7 @@ pub struct Build<'a> {
     pub pooled: Option<Id>,
     loaded: Vec<Option<Id>>,
     tied: Option<Id>,
+    doubled: Vec<(usize, Store, Id)>,
     caches: Vec<[Option<Id>; 2]>,
     states: Vec<[Option<Id>; 2]>,
 }
@@ -84,6 +85,7 @@ impl<'a> Build<'a> {
             pooled: None,
             loaded: vec![None; model.gguf.tensors.len()],
             tied: None,
+            doubled: Vec::new(),
             caches: vec![[None; 2]; layers],
             states: vec![[None; 2]; layers],
         }
@@ -182,7 +184,8 @@ impl<'a> Build<'a> {
         self.g.stored(kind_of(info.kind), ne, store, true)
     }
 
-    /// A tensor outside layers that every layer has a copy of on its own device (`TENSOR_DUPLICATED`).
+    /// A tensor outside layers that layers share where they lie in the same memory, and else have a copy of
+    /// (`TENSOR_DUPLICATED`).
     pub fn per_layer(&mut self, il: usize, name: &str) -> Option<Id> {
         if let Some(own) = self.opt(il, name) {
             return Some(own);
@@ -190,7 +193,12 @@ impl<'a> Build<'a> {
         let at = self.model.find(None, name)?;
         let placement = self.model.placement;
         let store = placement.store_of(placement.layer(il));
-        Some(self.load(at, store))
+        if let Some(&(_, _, id)) = self.doubled.iter().find(|&&(of, memory, _)| of == at && memory == store) {
+            return Some(id);
+        }
+        let id = self.load(at, store);
+        self.doubled.push((at, store, id));
+        Some(id)
     }
 
     /// Frequency factors of a layer: fixed ones, or the long or short ones by the context (`get_rope_factors`).

@@ -44,13 +44,7 @@ impl Build<'_> {
 
     /// States of the batch's sequences, with the cleared and moved ones written back (`build_rs`). `gather` reads rows
     /// where the architecture does so in its own way.
-    pub fn rs(
-        &mut self,
-        states: &States,
-        stored: Id,
-        size: u64,
-        gather: impl FnOnce(&mut Self, Id, Id) -> Id,
-    ) -> Id {
+    pub fn rs(&mut self, states: &States, stored: Id, size: u64, gather: impl FnOnce(&mut Self, Id, Id) -> Id) -> Id {
         let rows = self.g.get(stored).elements() / size.max(1);
         let table = self.g.reshape_2d(stored, size, rows);
         let cleared = self.g.view_1d(table, 0, 0);

@@ -1,6 +1,14 @@
 //! Which graph does each architecture build? One function per family (llama.cpp 0c1e57098, src/models/*.cpp).
 
+mod decoder;
+mod delta;
+mod hybrids;
+mod latent;
 mod llama;
+mod mamba;
+mod mixed;
+mod mixtures;
+mod moe;
 
 use super::build::Build;
 
@@ -10,7 +18,7 @@ pub type Builder = fn(&mut Build<'_>);
 /// The builder of an architecture, if there is one.
 #[must_use]
 pub fn builder(arch: &str) -> Option<Builder> {
-    dense(arch).or_else(|| mixed(arch))
+    dense(arch).or_else(|| mixed::builder(arch))
 }
 
 fn dense(arch: &str) -> Option<Builder> {
@@ -18,9 +26,4 @@ fn dense(arch: &str) -> Option<Builder> {
         "llama" => Some(llama::build),
         _other => None,
     }
-}
-
-/// Mixtures of experts, latent attention, recurrent and hybrid models.
-fn mixed(_arch: &str) -> Option<Builder> {
-    None
 }

@@ -47,7 +47,7 @@ impl Build<'_> {
     pub fn rs(&mut self, states: &States, stored: Id, size: u64, gather: impl FnOnce(&mut Self, Id, Id) -> Id) -> Id {
         let rows = self.g.get(stored).elements() / size.max(1);
         let table = self.g.reshape_2d(stored, size, rows);
-        let cleared = self.g.view_1d(table, 0, 0);
+        let cleared = self.g.view_1d(table, size, 0);
         let cleared = self.g.scale_in_place(cleared);
         self.g.expand(cleared);
         let own = gather(self, table, states.main);

@@ -92,6 +92,7 @@ fn scheme_words(scheme: &Scheme) -> String {
         Scheme::Packed { bits, group: inputs, .. } => format!("packed int{bits}{}", group(inputs)),
         Scheme::Bnb4 { .. } => "bitsandbytes 4-bit".to_owned(),
         Scheme::BnbInt8 => "bitsandbytes int8".to_owned(),
+        Scheme::Ggml(kind) => kind.name().to_owned(),
         Scheme::Mxfp4 => "mxfp4".to_owned(),
         Scheme::Nvfp4 { .. } => "nvfp4".to_owned(),
     }

@@ -248,7 +248,17 @@ fn cards(request: &PlanRequest, desk: &Desk<'_>) -> Result<Vec<Card>, Error> {
 pub fn run(prepared: &Prepared) -> Result<Plan, Error> {
     let Prepared { loaded, cards, engine, version, options, given, .. } = prepared;
     let (model, version) = (&loaded.model, *version);
-    let question = Question { model, cards, version, options, given };
+    let gguf = loaded.gguf.as_deref();
+    let question = Question { model, gguf, cards, version, options, given };
+    if gguf.is_some() && ![llamacpp::NAME, ollama::NAME].contains(engine) {
+        return Err(plimsoll_plan::Error::Unsupported {
+            engine,
+            version: version.to_string(),
+            why: "GGUF files are planned for llama.cpp and Ollama; give the model's folder with its config.json"
+                .to_owned(),
+        }
+        .into());
+    }
     Ok(match *engine {
         trtllm::NAME => {
             let options = trtllm::Options::from_map(options, version)?;

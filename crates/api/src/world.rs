@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use plimsoll_facts::checkpoint::{Checkpoint, Header, read_header, read_index};
+use plimsoll_facts::gguf::{self, Gguf};
 use plimsoll_facts::gpu::Gpu;
 use plimsoll_facts::model::Model;
 use plimsoll_facts::{catalogue, model};
@@ -23,6 +24,8 @@ pub struct ModelFiles {
     pub index: Option<Vec<u8>>,
     /// Header bytes of every safetensors file: name, the file's first bytes (length word and JSON), the file's length.
     pub headers: Vec<(String, Vec<u8>, u64)>,
+    /// The header of a GGUF file, or of all parts of a split one; nothing else is looked at then.
+    pub gguf: Option<Arc<Gguf>>,
 }
 
 /// The outside world.
@@ -58,6 +61,8 @@ pub struct Loaded {
     pub active_parameters: u64,
     /// What the checkpoint's files hold, where their headers were at hand.
     pub checkpoint: Option<Checkpoint>,
+    /// The header, where the model is a GGUF file.
+    pub gguf: Option<Arc<Gguf>>,
 }
 
 /// The most models that a desk keeps.
@@ -84,14 +89,18 @@ impl<'w> Desk<'w> {
         if let Some(known) = self.models.read().ok().and_then(|kept| kept.get(name).cloned()) {
             return Ok(known);
         }
-        let (model, source, checkpoint) = match self.world.files(name)? {
+        let (model, source, checkpoint, gguf) = match self.world.files(name)? {
+            Some(ModelFiles { gguf: Some(gguf), place, .. }) => {
+                let model = gguf::model(&gguf, name)?;
+                (model, place, None, Some(gguf))
+            }
             Some(files) => {
                 let (model, checkpoint) = from_files(name, &files)?;
-                (model, files.place, checkpoint)
+                (model, files.place, checkpoint, None)
             }
             None => {
                 let known = catalogue::model(name)?;
-                (known.model, known.source, None)
+                (known.model, known.source, None, None)
             }
         };
         let loaded = Arc::new(Loaded {
@@ -100,6 +109,7 @@ impl<'w> Desk<'w> {
             model,
             source,
             checkpoint,
+            gguf,
         });
         if let Ok(mut kept) = self.models.write() {
             if kept.len() >= KEPT {

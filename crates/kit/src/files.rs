@@ -1,10 +1,13 @@
-//! Which files does a model have? A directory with a `config.json`, or the file itself; of checkpoints the headers only.
+//! Which files does a model have? A directory with a `config.json`, or the file itself; of checkpoints and GGUF files the
+//! headers only.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plimsoll_api::{Error, ModelFiles, World};
+use plimsoll_facts::gguf;
 
 /// The largest text file that is read whole.
 const LARGEST_TEXT: u64 = 64 << 20;
@@ -72,8 +75,7 @@ impl World for Disk {
 fn folder_files(folder: &Path) -> Result<ModelFiles, Error> {
     let config_path = folder.join("config.json");
     if !config_path.is_file() {
-        let why = "no config.json in this directory".to_owned();
-        return Err(Error::World { place: folder.display().to_string(), why });
+        return only_gguf(folder);
     }
     let hf_quant = folder.join("hf_quant_config.json");
     let index = folder.join("model.safetensors.index.json");
@@ -83,6 +85,7 @@ fn folder_files(folder: &Path) -> Result<ModelFiles, Error> {
         index: if index.is_file() { Some(text(&index)?) } else { None },
         hf_quant: if hf_quant.is_file() { Some(text(&hf_quant)?) } else { None },
         headers: headers(folder)?,
+        gguf: None,
     })
 }
 
@@ -96,8 +99,7 @@ fn file_alone(path: &Path) -> Result<ModelFiles, Error> {
         return Ok(files);
     }
     if path.extension().is_some_and(|end| end == "gguf") {
-        let why = "GGUF files are not read yet; give the model's folder with its config.json".to_owned();
-        return Err(Error::World { place: path.display().to_string(), why });
+        return gguf_files(path);
     }
     let hf_quant = folder.join("hf_quant_config.json");
     let json = path.extension().is_some_and(|end| end == "json");
@@ -107,7 +109,58 @@ fn file_alone(path: &Path) -> Result<ModelFiles, Error> {
         hf_quant: if hf_quant.is_file() { Some(text(&hf_quant)?) } else { None },
         index: None,
         headers: Vec::new(),
+        gguf: None,
     })
+}
+
+/// Reads the one GGUF model of a folder without a `config.json`.
+fn only_gguf(folder: &Path) -> Result<ModelFiles, Error> {
+    let fail = |why: String| Error::World { place: folder.display().to_string(), why };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| fail(error.to_string()))? {
+        let path = entry.map_err(|error| fail(error.to_string()))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // Of a split file the first part stands for all; projectors lie beside the model that they belong to.
+        let first = gguf::part_of(&name).is_none_or(|(_, number, _)| number == 1);
+        if path.is_file() && name.ends_with(".gguf") && !name.starts_with("mmproj") && first {
+            found.push(path);
+        }
+    }
+    found.sort();
+    match found.as_slice() {
+        [] => Err(fail("no config.json and no GGUF file in this directory".to_owned())),
+        [path] => gguf_files(path),
+        [path, ..] => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Err(fail(format!("{} GGUF files in this directory; name one of them, such as {name}", found.len())))
+        }
+    }
+}
+
+/// Reads the header of a GGUF file, and of every part of a split one that lies beside it.
+fn gguf_files(path: &Path) -> Result<ModelFiles, Error> {
+    let fail = |why: String| Error::World { place: path.display().to_string(), why };
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut paths = vec![path.to_owned()];
+    if let Some((prefix, number, count)) = gguf::part_of(&name(path)) {
+        let beside = (1..=count)
+            .filter(|other| *other != number)
+            .map(|other| path.with_file_name(format!("{prefix}-{other:05}-of-{count:05}.gguf")));
+        paths.extend(beside.filter(|path| path.is_file()));
+    }
+    let mut files = Vec::new();
+    for path in &paths {
+        let file = File::open(path).map_err(|error| fail(error.to_string()))?;
+        let length = file.metadata().map_err(|error| fail(error.to_string()))?.len();
+        files.push((name(path), file, length));
+    }
+    let inputs = files.iter_mut().map(|(name, file, length)| gguf::Input {
+        name: name.clone(),
+        bytes: file,
+        length: Some(*length),
+    });
+    let read = gguf::read(inputs.collect()).map_err(|source| Error::Facts { context: String::new(), source })?;
+    Ok(ModelFiles { place: path.display().to_string(), gguf: Some(Arc::new(read)), ..ModelFiles::default() })
 }
 
 /// Reads the headers of every safetensors file in a folder, in order of name.

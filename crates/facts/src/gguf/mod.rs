@@ -16,14 +16,18 @@
 //! ```
 
 mod file;
+mod file_type;
 mod ggml;
 mod header;
+mod model;
 mod split;
 mod stream;
 mod value;
 
 pub use file::{Gguf, PartInfo, TensorInfo};
+pub use file_type::FileType;
 pub use ggml::GgmlType;
+pub use model::{is_known, model, windows};
 pub use split::{Input, part_of, read};
 pub use value::{Array, Kind, Value};
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 pub use bytes::CheckpointBytes;
 
 use crate::Error;
+use crate::gguf::GgmlType;
 use crate::model::{Config, Model};
 use crate::tensor::DType;
 
@@ -98,6 +99,8 @@ pub enum Scheme {
         /// Whether an fp32 input scale is stored.
         input_scale: bool,
     },
+    /// A type of ggml's, block by block along inputs, as GGUF files store it.
+    Ggml(GgmlType),
 }
 
 /// Which numbers share a scale.

@@ -30,6 +30,10 @@ impl Scheme {
     pub fn stored(&self, outputs: u64, inputs: u64, model_dtype: DType) -> Vec<Stored> {
         let numbers = outputs.saturating_mul(inputs);
         match *self {
+            Scheme::Ggml(kind) => {
+                let row = inputs.div_ceil(kind.block()).saturating_mul(kind.block_bytes());
+                vec![Stored::new("weight", DType::U8, row.saturating_mul(outputs))]
+            }
             Scheme::Gptq { bits, group, .. } => gptq(outputs, inputs, bits, group),
             Scheme::Awq { bits, group, .. } => awq(outputs, inputs, bits, group),
             Scheme::Fp8 { scale, input_scale } => {

@@ -8,6 +8,7 @@ pub mod transformers;
 pub mod trtllm;
 pub mod vllm;
 
+use plimsoll_facts::gguf::Gguf;
 use plimsoll_facts::model::Model;
 use serde_json::{Map, Value};
 
@@ -18,6 +19,8 @@ use crate::{Card, Error, Given, Version};
 pub struct Question<'a> {
     /// The model.
     pub model: &'a Model,
+    /// The file's header, where the model is a GGUF file.
+    pub gguf: Option<&'a Gguf>,
     /// The cards, at least one; several entries where they differ.
     pub cards: &'a [Card],
     /// The engine's release.

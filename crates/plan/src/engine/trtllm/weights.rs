@@ -281,6 +281,7 @@ fn scheme_bytes(scheme: Scheme, copies: u64, outputs: u64, inputs: u64, dtype: D
         }
         Scheme::Bnb4 { block, .. } => n / 2.0 + n / block.max(1) as f64 * 4.0,
         Scheme::BnbInt8 => n + 4.0 * c * o,
+        Scheme::Ggml(kind) => n * kind.bits_per_weight() / 8.0,
         Scheme::Mxfp4 => n / 2.0 + n / 32.0,
         Scheme::Nvfp4 { .. } => n / 2.0 + n / 16.0 + 8.0 * c,
     }

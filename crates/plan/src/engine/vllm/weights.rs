@@ -350,6 +350,9 @@ impl<'a> Division<'a> {
                 let kept = self.kernels.map_or([0; 3], |kernels| mxfp4::tensors(kernels, experts));
                 return kept.into_iter().fold(0, |sum, bytes| sum.saturating_add(allocated(bytes)));
             }
+            Scheme::Ggml(kind) => {
+                inputs.div_ceil(kind.block()).saturating_mul(kind.block_bytes()).saturating_mul(outputs)
+            }
             Scheme::Mxfp4 => packed(4) + outputs.saturating_mul(inputs.div_ceil(32)),
             Scheme::Nvfp4 { .. } => packed(4) + outputs.saturating_mul(inputs.div_ceil(16)) + 8,
         };

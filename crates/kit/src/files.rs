@@ -128,7 +128,7 @@ fn only_gguf(folder: &Path) -> Result<ModelFiles, Error> {
     }
     found.sort();
     match found.as_slice() {
-        [] => Err(fail("no config.json and no GGUF file in this directory".to_owned())),
+        [] => Err(fail("no config.json in this directory, and no GGUF file".to_owned())),
         [path] => gguf_files(path),
         [path, ..] => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

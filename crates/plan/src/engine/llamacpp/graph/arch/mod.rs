@@ -2,6 +2,7 @@
 
 mod decoder;
 mod delta;
+mod dense;
 mod hybrids;
 mod latent;
 mod llama;
@@ -9,6 +10,7 @@ mod mamba;
 mod mixed;
 mod mixtures;
 mod moe;
+mod parallel;
 
 use super::build::Build;
 
@@ -24,6 +26,10 @@ pub fn builder(arch: &str) -> Option<Builder> {
 fn dense(arch: &str) -> Option<Builder> {
     match arch {
         "llama" => Some(llama::build),
-        _other => None,
+        "command-r" | "cohere2" | "phi2" | "falcon" | "plamo" => Some(parallel::build),
+        "gptneox" => Some(parallel::gptneox),
+        "stablelm" => Some(parallel::stablelm),
+        "deci" => Some(parallel::deci),
+        _other => dense::Style::of(arch).map(|_| dense::build as Builder),
     }
 }

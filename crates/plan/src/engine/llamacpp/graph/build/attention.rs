@@ -6,6 +6,7 @@
 use super::{Build, Id};
 use crate::engine::llamacpp::graph::model::kind_of;
 use crate::engine::llamacpp::graph::tensor::{Kind, Store, Unary};
+use crate::engine::llamacpp::hparams::Swa;
 
 /// Queries, keys and values of a layer.
 #[derive(Clone, Copy, Debug)]
@@ -182,7 +183,7 @@ impl Build<'_> {
 
     /// Inputs of attention: over one cache, or over two where layers have a window.
     pub fn inp_attn(&mut self) -> Attn {
-        let windowed = (0..self.model.hparams.layers.len()).any(|il| self.model.hparams.is_swa(il));
+        let windowed = self.model.hparams.swa != Swa::None;
         let full = self.cache_inputs(false, Cache::Both);
         let window = windowed.then(|| self.cache_inputs(true, Cache::Both));
         Attn { full, window, cache: Cache::Both }
@@ -207,7 +208,7 @@ impl Build<'_> {
 
     /// Inputs of attention without a cache (`build_attn_inp_no_cache`).
     pub fn inp_attn_uncached(&mut self) -> Attn {
-        let windowed = (0..self.model.hparams.layers.len()).any(|il| self.model.hparams.is_swa(il));
+        let windowed = self.model.hparams.swa != Swa::None;
         let full = self.own_mask();
         let window = windowed.then(|| self.own_mask());
         Attn { full, window, cache: Cache::None }

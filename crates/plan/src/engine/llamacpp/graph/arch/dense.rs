@@ -92,6 +92,8 @@ pub struct Style {
     pub logit_scale: Scale,
     /// Cap of the logits.
     pub logit_cap: Scale,
+    /// Whether the residual is the first operand of the sum after the dense block, which decides whose memory is reused.
+    pub residual_first: bool,
     /// Whether queries are scaled by how far back they look, where the file says so.
     pub temperature: bool,
 }
@@ -116,6 +118,7 @@ impl Style {
         residual_scale: Scale::Never,
         logit_scale: Scale::Never,
         logit_cap: Scale::Never,
+        residual_first: false,
         temperature: false,
     };
     /// Norms with mean, an ungated Gaussian block.
@@ -160,12 +163,9 @@ impl Style {
             "olmo" => Self { norm: Norm::Layer, bare_norms: true, ..llama },
             "arcee" => Self { act: Act::ReluSqr, gate: Gate::Sequential, ..llama },
             "granite" => Self { residual_scale: Scale::OfFile, logit_scale: Scale::Always, ..llama },
-            "minicpm" => Self {
-                entry: Entry::Scaled,
-                residual_scale: Scale::Always,
-                logit_scale: Scale::Always,
-                ..llama
-            },
+            "minicpm" => {
+                Self { entry: Entry::Scaled, residual_scale: Scale::Always, logit_scale: Scale::Always, ..llama }
+            }
             _other => return None,
         })
     }
@@ -187,12 +187,10 @@ impl Style {
     fn own(arch: &str) -> Option<Self> {
         Some(match arch {
             "chatglm" => Self::JOINT,
-            "phi3" => Self { scaled_queries: true, ..Self::JOINT },
-            "glm4" => Self {
-                post_attention: Some("post_attention_norm"),
-                post_ffn: Some("post_ffw_norm"),
-                ..Self::JOINT
-            },
+            "phi3" => Self { scaled_queries: true, residual_first: true, ..Self::JOINT },
+            "glm4" => {
+                Self { post_attention: Some("post_attention_norm"), post_ffn: Some("post_ffw_norm"), ..Self::JOINT }
+            }
             "gemma" => Self::GEMMA,
             "gemma2" => Self { logit_cap: Scale::Always, ..Self::GEMMA2 },
             "gemma3" => Self { logit_cap: Scale::OfFile, ..Self::GEMMA2 },
@@ -259,7 +257,7 @@ impl Layered {
             let ffn_inp = b.g.add(cur, residual);
             cur = self.feed_forward(b, ffn_inp, il);
             cur = scaled(b, cur, self.style.residual_scale, "residual_scale");
-            self.inp = b.g.add(cur, ffn_inp);
+            self.inp = if self.style.residual_first { b.g.add(ffn_inp, cur) } else { b.g.add(cur, ffn_inp) };
         }
         let normed = if self.style.bare_norms {
             let cur = b.norm(self.inp, None, None, self.style.norm, None);

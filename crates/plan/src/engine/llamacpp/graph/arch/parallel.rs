@@ -41,20 +41,10 @@ fn style(arch: &str) -> Style {
     };
     match arch {
         "cohere2" => Style { windowed_rope: true, ..cohere },
-        "phi2" => Style {
-            scaled_queries: true,
-            act: Act::Gelu,
-            gate: Gate::Sequential,
-            sum: Sum::AttentionFirst,
-            ..cohere
-        },
-        "falcon" => Style {
-            second_norm: true,
-            act: Act::Gelu,
-            gate: Gate::Sequential,
-            sum: Sum::DenseFirst,
-            ..cohere
-        },
+        "phi2" => {
+            Style { scaled_queries: true, act: Act::Gelu, gate: Gate::Sequential, sum: Sum::AttentionFirst, ..cohere }
+        }
+        "falcon" => Style { second_norm: true, act: Act::Gelu, gate: Gate::Sequential, sum: Sum::DenseFirst, ..cohere },
         "plamo" => Style { norm: Norm::Rms, sum: Sum::DenseFirst, ..cohere },
         _command_r => cohere,
     }

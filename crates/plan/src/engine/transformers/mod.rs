@@ -1,6 +1,9 @@
 //! How does Transformers divide a GPU?
 
+pub mod cache;
 pub mod flags;
+pub mod oracle;
+pub mod quantised;
 
 use crate::engine::Question;
 use crate::{Error, Plan, Version};

@@ -28,7 +28,9 @@ fn every_real_configuration_keeps_what_the_reference_keeps() {
         let config = fs::read(root.join("models").join(id.replace('/', "__")).join("config.json")).unwrap();
         let config: Value = serde_json::from_slice(&config).unwrap();
         match plimsoll_facts::model::read(id, &config, None) {
-            Ok(model) => wrong.extend(oracle::differences(&row, &model).unwrap().iter().map(|why| format!("{id}: {why}"))),
+            Ok(model) => {
+                wrong.extend(oracle::differences(&row, &model).unwrap().iter().map(|why| format!("{id}: {why}")))
+            }
             Err(error) => wrong.push(format!("{id}: {error}")),
         }
     }

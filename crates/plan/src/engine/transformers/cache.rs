@@ -221,7 +221,9 @@ fn compressed(width: u64, indexer: Option<u64>, rate: u64, window: Option<u64>) 
     let kv = KeyValue { key: width, value: 0, window };
     let summary = (rate > 1).then(|| match indexer {
         // Keys and gates, each of both series; of the last window the first series' keys and gates.
-        Some(dim) => Summary { rate, entry: width + dim, waiting: 4 * (width + dim), overlap: rate * 2 * (width + dim) },
+        Some(dim) => {
+            Summary { rate, entry: width + dim, waiting: 4 * (width + dim), overlap: rate * 2 * (width + dim) }
+        }
         None => Summary { rate, entry: width, waiting: 2 * width, overlap: 0 },
     });
     LayerCache { kv: Some(kv), summary, ..LayerCache::default() }

@@ -85,7 +85,8 @@ fn dtype(row: &Value) -> Result<DType, String> {
 /// The backend and bits, which such rows say in their tag alone: `llama_quantized_hqq_int4`.
 fn quantised(row: &Value) -> Result<Quantised, String> {
     let tag = row.get("tag").and_then(Value::as_str).unwrap_or_default();
-    let backend = [Backend::Quanto, Backend::Hqq, Backend::Fp8].into_iter().find(|backend| tag.contains(backend.name()));
+    let backend =
+        [Backend::Quanto, Backend::Hqq, Backend::Fp8].into_iter().find(|backend| tag.contains(backend.name()));
     let backend = backend.ok_or_else(|| format!("no backend in {tag}"))?;
     let bits = tag.rsplit_once("int").and_then(|(_, bits)| bits.parse().ok());
     Ok(Quantised { nbits: bits.unwrap_or(4), ..Quantised::new(backend) })

@@ -101,7 +101,8 @@ impl Quantised {
     /// [`Error::Request`] names layers that are not full attention and groups that do not divide a tensor.
     pub fn check(&self, layers: &[LayerCache], filled: &Filled) -> Result<(), Error> {
         if layers.iter().any(|layer| !layer.is_full_attention()) {
-            let why = "`QuantizedCache` is only supported for models with only full attention layers; this one has others";
+            let why =
+                "`QuantizedCache` is only supported for models with only full attention layers; this one has others";
             return Err(Error::Request(why.to_owned()));
         }
         let bits: &[u32] = match self.backend {

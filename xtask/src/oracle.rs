@@ -27,7 +27,7 @@ pub fn run(paths: &[PathBuf], models: Option<&Path>, differences: usize) -> Resu
         println!("all: equal {} of {}", tally.equal, tally.total);
     }
     if tally.total == 0 {
-        println!("nothing was checked: the forms are oracle_params and vllm_kv");
+        println!("nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv and transformers_kv");
     }
     Ok(tally.total > 0 && tally.equal == tally.total)
 }
@@ -80,6 +80,7 @@ fn check(file: &Path, models: Option<&Path>, tally: &mut Tally) -> Result<()> {
         }
         return match rows.iter().find(|row| row.is_object()) {
             Some(row) if row.get("layer_kinds").is_some() => vllm_kv(file, &rows, tally),
+            Some(row) if row.get("cache_class").is_some() => generations(file, &rows, tally),
             Some(_) => {
                 println!("{}: not a form that is checked yet", file.display());
                 Ok(())
@@ -91,9 +92,37 @@ fn check(file: &Path, models: Option<&Path>, tally: &mut Tally) -> Result<()> {
     if oracle.get("tensors").is_some() && oracle.get("total_params").is_some() {
         let differences = parameters(&oracle, models)?;
         tally.file(file, 1, &differences);
+    } else if oracle.get("positions").is_some_and(Value::is_object) {
+        let differences = transformers_kv(&oracle, models)?;
+        tally.file(file, 1, &differences);
     } else {
         println!("{}: not a form that is checked yet", file.display());
     }
+    Ok(())
+}
+
+/// Compares what a model's cache holds after one pass of several lengths. At most one difference is returned.
+fn transformers_kv(oracle: &Value, models: Option<&Path>) -> Result<Vec<String>> {
+    let id = oracle.get("model_id").and_then(Value::as_str).context("no model_id")?;
+    let found = match read_model(id, models) {
+        Ok(model) => plimsoll_plan::engine::transformers::oracle::differences(oracle, &model),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    let wrong = found.unwrap_or_else(|error| vec![error]);
+    Ok(if wrong.is_empty() { Vec::new() } else { vec![format!("{id}: {}", wrong.join("; "))] })
+}
+
+/// Compares what small models' caches held after whole generations, row by row.
+fn generations(file: &Path, rows: &[Value], tally: &mut Tally) -> Result<()> {
+    let mut wrong = Vec::new();
+    for (line, row) in rows.iter().enumerate() {
+        match plimsoll_plan::engine::transformers::oracle::generation(row) {
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => wrong.push(format!("line {}: {}", line + 1, found.join("; "))),
+            Err(error) => wrong.push(format!("line {}: {error}", line + 1)),
+        }
+    }
+    tally.file(file, rows.len(), &wrong);
     Ok(())
 }
 

@@ -296,12 +296,15 @@ fn text(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{trtllm, vllm};
+    use crate::engine::{transformers, trtllm, vllm};
 
     #[test]
     fn tables_are_sorted_and_no_spelling_means_two_flags() {
         let any = &*trtllm::flags::ANY;
-        for table in [&vllm::flags::FLAGS, &trtllm::flags::SERVE, &trtllm::flags::BUILD, &trtllm::flags::RUNTIME, any] {
+        let plain = &transformers::flags::FLAGS;
+        for table in
+            [&vllm::flags::FLAGS, &trtllm::flags::SERVE, &trtllm::flags::BUILD, &trtllm::flags::RUNTIME, any, plain]
+        {
             assert!(table.rows.is_sorted_by(|a, b| a.name < b.name), "{} is not sorted", table.engine);
             for row in table.rows {
                 assert_eq!(table.find(&table.spell(row.name)).map(|found| found.0.name), Some(row.name));

@@ -15,6 +15,7 @@
 //! # Ok::<(), plimsoll_facts::Error>(())
 //! ```
 
+mod convert;
 mod file;
 mod file_type;
 mod ggml;
@@ -24,6 +25,7 @@ mod split;
 mod stream;
 mod value;
 
+pub use convert::from_model;
 pub use file::{Gguf, PartInfo, TensorInfo};
 pub use file_type::FileType;
 pub use ggml::GgmlType;

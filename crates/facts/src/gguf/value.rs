@@ -205,8 +205,8 @@ impl fmt::Display for Value {
             Value::I32(value) => value.fmt(f),
             Value::U64(value) => value.fmt(f),
             Value::I64(value) => value.fmt(f),
-            Value::F32(value) => value.fmt(f),
-            Value::F64(value) => value.fmt(f),
+            Value::F32(value) => write!(f, "{value:?}"),
+            Value::F64(value) => write!(f, "{value:?}"),
             Value::Bool(value) => value.fmt(f),
             Value::Text(text) => write!(f, "\"{}\"", super::short(text)),
             Value::Array(array) => match array.values.get(..8) {

@@ -40,6 +40,8 @@ pub struct Model {
     pub positions_limit: u64,
     /// Whether the output projection is the token embedding.
     pub tied: bool,
+    /// The kind of rope scaling (`llama3`, `longrope`, `yarn`, …), where there is one.
+    pub rope_type: Option<String>,
     /// Decoder layers, in order.
     pub layers: Vec<Layer>,
     /// Extra drafting layers in the checkpoint (multi-token prediction), outside the count of parameters.

@@ -124,14 +124,15 @@ const fn plain(kind: GgmlType) -> Option<DType> {
     }
 }
 
-/// Whether the reference implementation has it among its parameters: not the rotary tables, not the scales that a
-/// quantiser added, and not a projection that the file has twice (whole, and taken apart for absorbed latent attention).
+/// Whether the reference implementation has it among its parameters: not the rotary tables, not the routers' correction,
+/// which is a buffer there, not the scales that a quantiser added, and not a projection that the file has twice (whole, and taken apart for absorbed latent attention).
 fn is_parameter(stack: &Stack<'_>, name: &str) -> bool {
     let table = ["rope_freqs", "rope_factors_long", "rope_factors_short"].iter().any(|table| name.contains(table));
+    let buffer = name.contains("exp_probs_b");
     let scale = name.ends_with(".scale") || name.ends_with(".input_scale");
     let twice = name == "blk.{i}.attn_kv_b.weight"
         && stack.blocks.iter().any(|b| b.contains_key("attn_k_b.weight") && b.contains_key("attn_kv_b.weight"));
-    !(table || scale || twice)
+    !(table || buffer || scale || twice)
 }
 
 /// What a tensor outside the stack does.

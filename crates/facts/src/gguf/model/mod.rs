@@ -78,6 +78,7 @@ pub fn model(gguf: &Gguf, id: &str) -> Result<Model, Error> {
         max_positions: context,
         positions_limit: context,
         tied,
+        rope_type: gguf.text(&format!("{architecture}.rope.scaling.type"))?.map(str::to_owned),
         layers,
         draft_layers: u32::try_from(stack.draft).unwrap_or(u32::MAX),
         tower: None,

@@ -16,6 +16,7 @@ pub(super) struct Common {
     pub(super) max_positions: u64,
     pub(super) positions_limit: u64,
     pub(super) tied: bool,
+    rope_type: Option<String>,
     pub(super) notes: Vec<String>,
 }
 
@@ -61,6 +62,7 @@ impl Common {
             max_positions,
             positions_limit,
             tied,
+            rope_type: Rope::read(text)?.kind,
             notes,
         })
     }
@@ -77,6 +79,7 @@ impl Common {
             max_positions: self.max_positions,
             positions_limit: self.positions_limit,
             tied: self.tied,
+            rope_type: self.rope_type,
             layers,
             draft_layers: 0,
             tower: None,
@@ -203,12 +206,13 @@ struct Rope {
     factor: f64,
     long: bool,
     original: Option<u64>,
+    kind: Option<String>,
 }
 
 impl Rope {
     /// Reads `rope_scaling`, or `rope_parameters` in the newer style, which may hold one object per kind of layer.
     fn read(text: &Config<'_>) -> Result<Self, Error> {
-        let mut rope = Rope { factor: 1.0, long: false, original: None };
+        let mut rope = Rope { factor: 1.0, long: false, original: None, kind: None };
         for key in ["rope_scaling", "rope_parameters"] {
             let Some(outer) = text.object(key)? else { continue };
             let kinds = outer.objects();
@@ -233,6 +237,9 @@ impl Rope {
             Some(kind) => kind,
             None => config.text("type")?.unwrap_or("default"),
         };
+        if kind != "default" {
+            self.kind = Some(kind.to_owned());
+        }
         match kind {
             "su" | "longrope" => {
                 self.long = true;

@@ -89,6 +89,7 @@ fn window(h: &mut Hparams, reader: &Reader<'_>, arch: &str) -> Result<(), Error>
         "cohere2" | "muse-glimmer" => (Swa::Standard, needed()?, every(4)),
         "exaone-moe" => (Swa::Standard, needed()?, every(4)),
         "cohere2moe" => (Swa::Standard, needed()?, full_first(4)),
+        "exaone4" if h.main_layers() != 64 => return Ok(()),
         "exaone4" => (Swa::Standard, given.unwrap_or(4096), every(4)),
         "gemma-embedding" => (Swa::Symmetric, needed()?, every(6)),
         "gemma2" => (Swa::Standard, given.unwrap_or(4096), every(2)),

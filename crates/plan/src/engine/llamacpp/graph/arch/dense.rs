@@ -29,6 +29,8 @@ pub enum Rope {
     Windowed,
     /// All of a model of 32 layers, else none (Baichuan).
     OfThirtyTwo,
+    /// All unless the file says otherwise (Granite).
+    OfFile,
 }
 
 /// How embeddings enter.
@@ -68,8 +70,8 @@ pub struct Style {
     pub qk_norm: QkNorm,
     /// Rotation.
     pub rope: Rope,
-    /// Positions per token.
-    pub positions: u64,
+    /// Positions per token; `None` where the file's sections decide.
+    pub positions: Option<u64>,
     /// Whether queries are scaled before attention.
     pub scaled_queries: bool,
     /// Norm after attention, where there is one.
@@ -92,6 +94,8 @@ pub struct Style {
     pub logit_scale: Scale,
     /// Cap of the logits.
     pub logit_cap: Scale,
+    /// Whether layers may have experts instead of the dense block.
+    pub experts: bool,
     /// Whether the residual is the first operand of the sum after the dense block, which decides whose memory is reused.
     pub residual_first: bool,
     /// Whether queries are scaled by how far back they look, where the file says so.
@@ -106,7 +110,7 @@ impl Style {
         bare_norms: false,
         qk_norm: QkNorm::Heads,
         rope: Rope::All,
-        positions: 1,
+        positions: Some(1),
         scaled_queries: false,
         post_attention: None,
         ffn_norm: Some("ffn_norm"),
@@ -118,6 +122,7 @@ impl Style {
         residual_scale: Scale::Never,
         logit_scale: Scale::Never,
         logit_cap: Scale::Never,
+        experts: false,
         residual_first: false,
         temperature: false,
     };
@@ -151,21 +156,33 @@ impl Style {
     fn plain(arch: &str) -> Option<Self> {
         let llama = Self::LLAMA;
         Some(match arch {
-            "qwen" | "qwen2" | "qwen3" | "internlm2" | "exaone" | "ernie4_5" | "xverse" | "pangu-embedded" => llama,
-            "qwen2vl" | "qwen3vl" | "paddleocr" => Self { positions: 4, ..llama },
+            "qwen" | "qwen2" | "qwen3" | "internlm2" | "exaone" | "ernie4_5" | "xverse" | "pangu-embedded"
+            | "dream" | "llada" => llama,
+            "qwen2vl" | "qwen3vl" | "paddleocr" => Self { positions: Some(4), ..llama },
             "orion" => Self { norm: Norm::Layer, ..llama },
             "refact" => Self { rope: Rope::Never, ..llama },
             "baichuan" => Self { rope: Rope::OfThirtyTwo, ..llama },
             "smollm3" => Self { rope: Rope::SkipsFourth, ..llama },
             "seed_oss" => Self { ffn_norm: Some("post_attention_norm"), ..llama },
-            "hunyuan-dense" | "hunyuan_vl" | "maincoder" => Self { qk_norm: QkNorm::Rotated, ..llama },
-            "mistral3" => Self { temperature: true, ..llama },
+            "hunyuan-dense" | "maincoder" => Self { qk_norm: QkNorm::Rotated, ..llama },
+            "hunyuan_vl" => Self { qk_norm: QkNorm::Rotated, positions: None, ..llama },
+            "mistral3" => Self { temperature: true, experts: true, ..llama },
             "olmo" => Self { norm: Norm::Layer, bare_norms: true, ..llama },
             "arcee" => Self { act: Act::ReluSqr, gate: Gate::Sequential, ..llama },
-            "granite" => Self { residual_scale: Scale::OfFile, logit_scale: Scale::Always, ..llama },
-            "minicpm" => {
-                Self { entry: Entry::Scaled, residual_scale: Scale::Always, logit_scale: Scale::Always, ..llama }
-            }
+            "granite" => Self {
+                rope: Rope::OfFile,
+                experts: true,
+                residual_scale: Scale::OfFile,
+                logit_scale: Scale::Always,
+                ..llama
+            },
+            "minicpm" => Self {
+                experts: true,
+                entry: Entry::Scaled,
+                residual_scale: Scale::Always,
+                logit_scale: Scale::Always,
+                ..llama
+            },
             _other => return None,
         })
     }
@@ -188,9 +205,12 @@ impl Style {
         Some(match arch {
             "chatglm" => Self::JOINT,
             "phi3" => Self { scaled_queries: true, residual_first: true, ..Self::JOINT },
-            "glm4" => {
-                Self { post_attention: Some("post_attention_norm"), post_ffn: Some("post_ffw_norm"), ..Self::JOINT }
-            }
+            "glm4" => Self {
+                positions: None,
+                post_attention: Some("post_attention_norm"),
+                post_ffn: Some("post_ffw_norm"),
+                ..Self::JOINT
+            },
             "gemma" => Self::GEMMA,
             "gemma2" => Self { logit_cap: Scale::Always, ..Self::GEMMA2 },
             "gemma3" => Self { logit_cap: Scale::OfFile, ..Self::GEMMA2 },
@@ -221,7 +241,8 @@ struct Layered {
 impl Layered {
     fn enter(b: &mut Build<'_>, style: Style) -> Self {
         let mut inp = b.inp_embd(style.entry == Entry::Plain);
-        let pos = b.inp_pos(style.positions);
+        let per_token = style.positions.unwrap_or_else(|| b.positions_by_sections());
+        let pos = b.inp_pos(per_token);
         if style.entry == Entry::Scaled {
             inp = b.g.scale(inp);
         }
@@ -315,6 +336,7 @@ impl Layered {
             Rope::SkipsFourth => !(il + 1).is_multiple_of(4),
             Rope::Windowed => hparams.is_swa(il) || hparams.swa == Swa::None,
             Rope::OfThirtyTwo => hparams.main_layers() == 32,
+            Rope::OfFile => b.model.gguf.flag("rope.scaling.finetuned").ok().flatten().unwrap_or(true),
         }
     }
 
@@ -325,7 +347,11 @@ impl Layered {
             (Some(_), true) => b.norm(ffn_inp, None, None, style.norm, Some(il)),
             (Some(name), false) => b.layer_norm(ffn_inp, il, name, style.norm),
         };
-        let cur = b.ffn(cur, il, style.act, style.gate);
+        let cur = if style.experts && b.opt(il, "ffn_gate_inp.weight").is_some() {
+            super::llama::experts(b, cur, il)
+        } else {
+            b.ffn(cur, il, style.act, style.gate)
+        };
         match style.post_ffn {
             None => cur,
             Some(name) => {

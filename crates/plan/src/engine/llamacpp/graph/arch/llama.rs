@@ -1,6 +1,7 @@
 //! Llama and what is built like it (src/models/llama.cpp).
 
-use crate::engine::llamacpp::graph::build::{Act, Build, Gate, Gating, Moe, Norm};
+use crate::engine::llamacpp::graph::build::{Act, Build, Ffn, Gate, Gating, Moe, Norm};
+use crate::engine::llamacpp::graph::tensor::Id;
 
 /// Builds the graph.
 pub fn build(b: &mut Build<'_>) {
@@ -26,8 +27,7 @@ pub fn build(b: &mut Build<'_>) {
         let ffn_inp = b.g.add(cur, residual);
         let cur = b.layer_norm(ffn_inp, il, "ffn_norm", Norm::Rms);
         let cur = if b.opt(il, "ffn_gate_inp.weight").is_some() {
-            let moe = moe(b, il);
-            b.moe(cur, il, moe)
+            experts(b, cur, il)
         } else {
             b.ffn(cur, il, Act::Silu, Gate::Parallel)
         };
@@ -38,9 +38,10 @@ pub fn build(b: &mut Build<'_>) {
     b.finish(logits);
 }
 
-fn moe(b: &Build<'_>, il: usize) -> Moe {
+/// A layer's experts, with the shared ones where the file has them (Granite).
+pub fn experts(b: &mut Build<'_>, cur: Id, il: usize) -> Id {
     let hparams = b.model.hparams;
-    Moe {
+    let moe = Moe {
         experts: hparams.experts,
         used: hparams.layers.get(il).map_or(0, |layer| layer.experts_used),
         act: Act::Silu,
@@ -50,5 +51,11 @@ fn moe(b: &Build<'_>, il: usize) -> Moe {
         biased_choice: false,
         logits: None,
         weight_before: false,
+    };
+    let routed = b.moe(cur, il, moe);
+    if b.model.hparams.arch != "granite" || hparams.ff_shexp == 0 {
+        return routed;
     }
+    let shared = b.ffn_of(cur, il, Ffn::SHARED, Act::Silu, Gate::Parallel);
+    b.g.add(routed, shared)
 }

@@ -15,7 +15,10 @@ pub fn builder(arch: &str) -> Option<Builder> {
 
 fn mixture(arch: &str) -> Option<Builder> {
     Some(match arch {
-        "qwen3moe" | "qwen3vlmoe" | "hunyuan-moe" | "rnd1" | "llada-moe" => softmax,
+        "qwen3moe" | "qwen3vlmoe" | "hunyuan-moe" | "rnd1" => softmax,
+        "llada-moe" => {
+            |b: &mut Build<'_>| Plain { norm: QkNorm::Heads, ..Plain::new(Mixture::softmax(false)) }.build(b)
+        }
         "qwen2moe" => mixtures::qwen2,
         "gpt-oss" => mixtures::gpt_oss,
         "granitemoe" => mixtures::granite,

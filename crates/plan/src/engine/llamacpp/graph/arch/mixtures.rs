@@ -184,7 +184,8 @@ pub fn granite(b: &mut Build<'_>) {
 
 /// The positions of a Granite model, which may have none.
 pub fn granite_positions(b: &mut Build<'_>) -> Option<Id> {
-    let rotated = b.model.gguf.flag("rope.scaling.finetuned").ok().flatten().unwrap_or(true);
+    let switched = b.model.hparams.arch != "granitemoe";
+    let rotated = !switched || b.model.gguf.flag("rope.scaling.finetuned").ok().flatten().unwrap_or(true);
     rotated.then(|| b.inp_pos(1))
 }
 

@@ -6,7 +6,7 @@
 use super::{Build, Id};
 use crate::engine::llamacpp::graph::model::kind_of;
 use crate::engine::llamacpp::graph::tensor::{Kind, Store, Unary};
-use crate::engine::llamacpp::hparams::Swa;
+use crate::engine::llamacpp::hparams::{Swa, is_diffusion};
 
 /// Queries, keys and values of a layer.
 #[derive(Clone, Copy, Debug)]
@@ -189,8 +189,12 @@ impl Build<'_> {
         Attn { full, window, cache: Cache::Both }
     }
 
-    /// Inputs of attention over one cache, whatever windows layers have.
+    /// Inputs of attention over one cache, whatever windows layers have; over the batch alone in a diffusion model, which
+    /// has no cache.
     pub fn inp_attn_single(&mut self) -> Attn {
+        if is_diffusion(&self.model.hparams.arch) {
+            return self.inp_attn_uncached();
+        }
         Attn { full: self.cache_inputs(false, Cache::Both), window: None, cache: Cache::Both }
     }
 

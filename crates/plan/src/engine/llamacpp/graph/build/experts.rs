@@ -1,5 +1,6 @@
 //! How is a mixture of experts built? (`build_moe_ffn`)
 
+use super::ffn::scales;
 use super::{Act, Build, Id};
 use crate::engine::llamacpp::graph::tensor::Unary;
 
@@ -186,7 +187,9 @@ impl Build<'_> {
     pub fn expert_half(&mut self, cur: Id, il: usize, name: &str, chosen: Id) -> Option<Id> {
         let weight = self.opt(il, &format!("{name}.weight"))?;
         let mut product = self.g.mul_mat_id(weight, cur, chosen);
-        if let Some(scale) = self.opt(il, &format!("{name}.scale")) {
+        if scales(&self.model.hparams.arch, name)
+            && let Some(scale) = self.opt(il, &format!("{name}.scale"))
+        {
             let (experts, tokens) = (self.g.ne(scale)[0], self.g.ne(cur)[2]);
             let shaped = self.g.reshape_3d(scale, 1, experts, 1);
             let repeated = self.g.repeat(shaped, [1, experts, tokens, 1]);

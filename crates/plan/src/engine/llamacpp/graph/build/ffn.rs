@@ -104,9 +104,27 @@ impl Build<'_> {
         if let Some(bias) = self.opt(il, &format!("{name}.bias")) {
             cur = self.g.add(cur, bias);
         }
-        if let Some(scale) = self.opt(il, &format!("{name}.scale")) {
+        if scales(&self.model.hparams.arch, name)
+            && let Some(scale) = self.opt(il, &format!("{name}.scale"))
+        {
             cur = self.g.mul(cur, scale);
         }
         Some(cur)
     }
+}
+
+/// Whether an architecture's builder hands on the scale of such a matrix; the others leave it out even where the file has
+/// it (src/models/*.cpp: which calls of `build_ffn` and `build_moe_ffn` name `*_s`).
+pub(super) fn scales(arch: &str, name: &str) -> bool {
+    let both = matches!(arch, "cohere2moe" | "deepseek32" | "dots3note" | "glm-dsa" | "hy_v3");
+    if name.ends_with("_exps") {
+        let with_experts =
+            matches!(arch, "gemma4" | "llama" | "llama-embed" | "mellum" | "mistral3" | "nemotron_h_moe");
+        return both || with_experts || matches!(arch, "qwen35moe" | "qwen3moe" | "qwen3next" | "qwen4exp");
+    }
+    if name.ends_with("_shexp") {
+        return both || matches!(arch, "nemotron_h" | "nemotron_h_moe" | "qwen35moe" | "qwen3next" | "qwen4exp");
+    }
+    let dense = matches!(arch, "bitnet" | "cohere2" | "dflash" | "gemma4" | "llama" | "llama-embed" | "mistral3");
+    both || dense || matches!(arch, "nanbeige" | "nemotron_h" | "nemotron_h_moe" | "qwen3" | "qwen35")
 }

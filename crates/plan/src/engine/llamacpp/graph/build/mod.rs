@@ -139,6 +139,13 @@ impl<'a> Build<'a> {
         self.float(key).abs() > 0.0
     }
 
+    /// Positions per token of an architecture that rotates by sections where the file names some (`use_mrope`).
+    #[must_use]
+    pub fn positions_by_sections(&self) -> u64 {
+        let sections = self.model.gguf.array("rope.dimension_sections").ok().flatten().unwrap_or_default();
+        if sections.len() > 1 && sections[..2].iter().all(|&n| n > 0) { 4 } else { 1 }
+    }
+
     /// A weight of a layer that the file may lack.
     pub fn opt(&mut self, il: usize, name: &str) -> Option<Id> {
         self.find(Some(il), name)
@@ -273,6 +280,10 @@ impl<'a> Build<'a> {
     /// Product with the weight of that name in a layer, and its scale where the file has one.
     pub fn linear(&mut self, il: usize, name: &str, cur: Id) -> Id {
         let weight = self.w(il, &format!("{name}.weight"));
+        let linear_attention = name.starts_with("ssm_") || name == "attn_qkv" || name == "attn_gate";
+        if self.model.hparams.arch == "qwen3next" && linear_attention {
+            return self.mm(weight, cur, None);
+        }
         let scale = self.opt(il, &format!("{name}.scale"));
         self.mm(weight, cur, scale)
     }

@@ -103,6 +103,8 @@ pub enum Style {
     Abbreviated,
     /// Python's `click`: names as they are, whole.
     Exact,
+    /// llama.cpp: dashes and underscores alike, whole.
+    Dashed,
 }
 
 /// Whether a flag was written plainly or negated.
@@ -152,7 +154,7 @@ impl Flags {
     /// Returns the rows that a written flag begins, where the parser completes names.
     pub fn completed(&self, written: &str) -> Vec<(&'static Flag, Sense)> {
         let Some(start) = written.strip_prefix("--").filter(|start| !start.is_empty()) else { return Vec::new() };
-        if self.style == Style::Exact {
+        if matches!(self.style, Style::Exact | Style::Dashed) {
             return Vec::new();
         }
         let start = self.key(start);
@@ -197,7 +199,7 @@ impl Flags {
     /// Returns a canonical name as the engine's documentation spells it.
     pub fn spell(&self, name: &str) -> String {
         match self.style {
-            Style::Flexible => format!("--{}", name.replace('_', "-")),
+            Style::Flexible | Style::Dashed => format!("--{}", name.replace('_', "-")),
             Style::Abbreviated | Style::Exact => format!("--{name}"),
         }
     }
@@ -270,7 +272,7 @@ impl Flags {
 
     /// Returns a name in the form in which this parser compares names.
     fn key<'n>(&self, name: &'n str) -> Cow<'n, str> {
-        if self.style == Style::Flexible && name.contains('-') {
+        if matches!(self.style, Style::Flexible | Style::Dashed) && name.contains('-') {
             Cow::Owned(name.replace('-', "_"))
         } else {
             Cow::Borrowed(name)
@@ -296,15 +298,20 @@ fn text(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{transformers, trtllm, vllm};
+    use crate::engine::{llamacpp, transformers, trtllm, vllm};
 
     #[test]
     fn tables_are_sorted_and_no_spelling_means_two_flags() {
         let any = &*trtllm::flags::ANY;
-        let plain = &transformers::flags::FLAGS;
-        for table in
-            [&vllm::flags::FLAGS, &trtllm::flags::SERVE, &trtllm::flags::BUILD, &trtllm::flags::RUNTIME, any, plain]
-        {
+        for table in [
+            &vllm::flags::FLAGS,
+            &trtllm::flags::SERVE,
+            &trtllm::flags::BUILD,
+            &trtllm::flags::RUNTIME,
+            &llamacpp::flags::FLAGS,
+            &transformers::flags::FLAGS,
+            any,
+        ] {
             assert!(table.rows.is_sorted_by(|a, b| a.name < b.name), "{} is not sorted", table.engine);
             for row in table.rows {
                 assert_eq!(table.find(&table.spell(row.name)).map(|found| found.0.name), Some(row.name));

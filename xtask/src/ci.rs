@@ -41,8 +41,8 @@ fn shared_checks() -> Result<bool> {
     eprintln!("== catalogues are what the shared data gives");
     let mut good = catalogue::run(&data, true)?;
     eprintln!("== oracles");
-    let oracles = [data.join("oracle_params"), data.join("oracle/vllm_kv")];
-    good &= oracle::run(&oracles, Some(&data.join("models")), 5)?;
+    let oracles = [data.join("oracle_params"), data.join("oracle/vllm_kv"), data.join("oracle/llamacpp")];
+    good &= oracle::run(&oracles, Some(&data.join("models")), Some(&data.join("gguf")), 5)?;
     eprintln!("== evidence");
     let logged = [data.join("evidence/vllm.jsonl"), data.join("evidence/trtllm_capacity.jsonl")];
     let plain = evidence::Options { json: false, fit: false, markdown: false, all: false };

@@ -81,6 +81,9 @@ enum Chore {
         /// Folder of configs (`org__name/config.json`) for parameter oracles
         #[arg(long)]
         models: Option<PathBuf>,
+        /// Folder of GGUF headers (`MODEL-TYPE.header.gguf`) for llama.cpp's oracle; otherwise gguf/ beside the oracles
+        #[arg(long)]
+        gguf: Option<PathBuf>,
         /// How many differences to print per file
         #[arg(long, default_value_t = 5)]
         differences: usize,
@@ -97,7 +100,9 @@ fn main() -> ExitCode {
         }
         Chore::Figure { folder, check } => figure::run(&folder, check),
         Chore::CatalogueAdd { id, folder, source } => catalogue::add(&id, &source, &folder),
-        Chore::Oracle { paths, models, differences } => oracle::run(&paths, models.as_deref(), differences),
+        Chore::Oracle { paths, models, gguf, differences } => {
+            oracle::run(&paths, models.as_deref(), gguf.as_deref(), differences)
+        }
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -5,29 +5,32 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+mod llamacpp;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Checks every path; true when all are equal.
-pub fn run(paths: &[PathBuf], models: Option<&Path>, differences: usize) -> Result<bool> {
+pub fn run(paths: &[PathBuf], models: Option<&Path>, gguf: Option<&Path>, differences: usize) -> Result<bool> {
     let mut files = Vec::new();
     for path in paths {
         collect(path, &mut files)?;
     }
     if files.is_empty() {
-        bail!("no .json or .jsonl file in {paths:?}");
+        bail!("no .json, .jsonl or .jsonl.gz file in {paths:?}");
     }
     files.sort();
     let mut tally = Tally { limit: differences, ..Tally::default() };
     for file in &files {
-        check(file, models, &mut tally).with_context(|| file.display().to_string())?;
+        check(file, models, gguf, &mut tally).with_context(|| file.display().to_string())?;
     }
     if files.len() > 1 {
         println!("all: equal {} of {}", tally.equal, tally.total);
     }
     if tally.total == 0 {
-        println!("nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv and transformers_kv");
+        println!("nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv, transformers_kv and llamacpp");
     }
     Ok(tally.total > 0 && tally.equal == tally.total)
 }
@@ -59,7 +62,9 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         for entry in fs::read_dir(path).with_context(|| path.display().to_string())? {
             collect(&entry?.path(), files)?;
         }
-    } else if path.extension().is_some_and(|end| end == "json" || end == "jsonl") {
+    } else if path.extension().is_some_and(|end| end == "json" || end == "jsonl")
+        || path.to_string_lossy().ends_with(".jsonl.gz")
+    {
         files.push(path.to_owned());
     } else if !path.exists() {
         bail!("{} does not exist", path.display());
@@ -67,10 +72,28 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Reads a file, unpacked where it is packed.
+fn unpacked(file: &Path) -> Result<Vec<u8>> {
+    if file.extension().is_none_or(|end| end != "gz") {
+        return Ok(fs::read(file)?);
+    }
+    let found = Command::new("gzip").arg("-dc").arg(file).output().context("gzip could not be started")?;
+    if !found.status.success() {
+        bail!("gzip: {}", String::from_utf8_lossy(&found.stderr).trim());
+    }
+    Ok(found.stdout)
+}
+
+/// The folder of GGUF headers beside the oracles.
+fn headers(file: &Path) -> PathBuf {
+    let data = file.ancestors().nth(3).unwrap_or(Path::new("."));
+    data.join("gguf")
+}
+
 /// Checks one file by the form that it has.
-fn check(file: &Path, models: Option<&Path>, tally: &mut Tally) -> Result<()> {
-    let bytes = fs::read(file)?;
-    if file.extension().is_some_and(|end| end == "jsonl") {
+fn check(file: &Path, models: Option<&Path>, gguf: Option<&Path>, tally: &mut Tally) -> Result<()> {
+    let bytes = unpacked(file)?;
+    if file.extension().is_some_and(|end| end == "jsonl" || end == "gz") {
         let text = String::from_utf8(bytes)?;
         let mut rows: Vec<Value> = Vec::new();
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -80,6 +103,13 @@ fn check(file: &Path, models: Option<&Path>, tally: &mut Tally) -> Result<()> {
         }
         return match rows.iter().find(|row| row.is_object()) {
             Some(row) if row.get("layer_kinds").is_some() => vllm_kv(file, &rows, tally),
+            Some(row) if row.get("compute_buffer_mib").is_some() => {
+                let folder = gguf.map_or_else(|| headers(file), Path::to_owned);
+                let (wrong, report) = llamacpp::compare(&rows, &folder);
+                tally.file(file, rows.len(), &wrong);
+                print!("{report}");
+                Ok(())
+            }
             Some(row) if row.get("cache_class").is_some() => generations(file, &rows, tally),
             Some(_) => {
                 println!("{}: not a form that is checked yet", file.display());

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use plimsoll_plan::engine::{Question, llamacpp, ollama, sglang, transformers, trtllm, vllm};
+use plimsoll_facts::gguf::Gguf;
+use plimsoll_plan::engine::{Companion, Question, llamacpp, ollama, sglang, transformers, trtllm, vllm};
 use plimsoll_plan::{Card, Given, Plan, Rank, Verdict, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Map, Value};
@@ -97,6 +98,8 @@ const ANY_NUMBER: u32 = u32::MAX;
 pub struct Prepared {
     /// The model.
     pub loaded: Arc<Loaded>,
+    /// Headers of files that options name beside the model, by their names.
+    pub companions: Vec<(String, Arc<Gguf>)>,
     /// The card: the first of `cards`.
     pub card: Card,
     /// The cards, several entries where they differ.
@@ -171,7 +174,33 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         kv_free: request.given.kv_free_bytes.map(Bytes::new),
         kv_budget: request.given.kv_budget_bytes.map(Bytes::new),
     };
-    Ok(Prepared { loaded, card, cards, engine, version, options, given, notes, assumptions })
+    let companions = companions(engine, &options, desk)?;
+    Ok(Prepared { loaded, companions, card, cards, engine, version, options, given, notes, assumptions })
+}
+
+/// Opens the files that options name beside the model; those that are no GGUF files are left to the engine's notes.
+fn companions(engine: &str, options: &Map<String, Value>, desk: &Desk<'_>) -> Result<Vec<(String, Arc<Gguf>)>, Error> {
+    let mut found = Vec::new();
+    if engine != llamacpp::NAME {
+        return Ok(found);
+    }
+    for key in ["model_draft", "mmproj", "lora", "lora_scaled"] {
+        let names: Vec<&str> = match options.get(key) {
+            Some(Value::String(name)) => vec![name],
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
+        };
+        for name in names.into_iter().flat_map(|names| names.split(',')) {
+            let scaled = name.rsplit_once(':').filter(|(_, scale)| scale.parse::<f64>().is_ok());
+            let name = scaled.map_or(name, |(name, _)| name).trim();
+            if name.ends_with(".gguf")
+                && let Some(gguf) = desk.gguf(name)?
+            {
+                found.push((name.to_owned(), gguf));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the name by which an engine is known here: `trtllm` is `tensorrt-llm`.
@@ -246,10 +275,11 @@ fn cards(request: &PlanRequest, desk: &Desk<'_>) -> Result<Vec<Card>, Error> {
 /// # Errors
 /// [`Error::Plan`] when the rules reject the question.
 pub fn run(prepared: &Prepared) -> Result<Plan, Error> {
-    let Prepared { loaded, cards, engine, version, options, given, .. } = prepared;
+    let Prepared { loaded, companions, cards, engine, version, options, given, .. } = prepared;
     let (model, version) = (&loaded.model, *version);
     let gguf = loaded.gguf.as_deref();
-    let question = Question { model, gguf, cards, version, options, given };
+    let companions: Vec<Companion<'_>> = companions.iter().map(|(name, gguf)| Companion { name, gguf }).collect();
+    let question = Question { model, gguf, companions: &companions, cards, version, options, given };
     if gguf.is_some() && ![llamacpp::NAME, ollama::NAME].contains(engine) {
         return Err(plimsoll_plan::Error::Unsupported {
             engine,

@@ -120,6 +120,14 @@ impl<'w> Desk<'w> {
         Ok(loaded)
     }
 
+    /// Returns the header of a GGUF file by path; `None` when the path holds no such file.
+    ///
+    /// # Errors
+    /// [`Error::World`] when it cannot be read.
+    pub fn gguf(&self, name: &str) -> Result<Option<Arc<Gguf>>, Error> {
+        Ok(self.world.files(name)?.and_then(|files| files.gguf))
+    }
+
     /// Returns a card by name.
     ///
     /// # Errors

@@ -183,7 +183,10 @@ fn is_python(name: &str) -> bool {
 }
 
 fn is_server(name: &str) -> bool {
-    matches!(name, "vllm" | "trtllm-serve" | "trtllm-build" | "sglang" | "llama-server" | "llama-cli" | "ollama")
+    matches!(
+        name,
+        "vllm" | "trtllm-serve" | "trtllm-build" | "sglang" | "llama" | "llama-server" | "llama-cli" | "ollama"
+    )
 }
 
 fn is_program(name: &str) -> bool {
@@ -219,6 +222,11 @@ fn program<'w>(
         "trtllm-build" => (Program::TrtllmBuild, at + 1),
         "llama-server" => (Program::LlamaServer, at + 1),
         "llama-cli" => (Program::LlamaCli, at + 1),
+        "llama" => match word(at + 1) {
+            Some("serve" | "server") => (Program::LlamaServer, at + 2),
+            Some("cli" | "run") => (Program::LlamaCli, at + 2),
+            Some(_) | None => return Err(unknown(at + 1)),
+        },
         "sglang" if word(at + 1) == Some("serve") => (Program::SglangServe, at + 2),
         "ollama" if word(at + 1) == Some("run") => (Program::OllamaRun, at + 2),
         "ollama" if word(at + 1) == Some("serve") => (Program::OllamaServe, at + 2),
@@ -357,6 +365,12 @@ fn container<'w>(
     } else if image.contains("vllm") {
         let serve = usize::from(first == "serve");
         located(Program::VllmServe, Cow::Owned(inner.into_iter().skip(serve).collect()), base + serve)
+    } else if image.contains("llama.cpp") {
+        // `server…` images start the server; of `full…` ones the first word says what.
+        let word = usize::from(matches!(first, "--server" | "-s" | "--run" | "-r"));
+        let cli = image.contains(":light") || matches!(first, "--run" | "-r");
+        let program = if cli { Program::LlamaCli } else { Program::LlamaServer };
+        located(program, Cow::Owned(inner.into_iter().skip(word).collect()), base + word)
     } else {
         return Err(refuse(at));
     };
@@ -365,8 +379,12 @@ fn container<'w>(
     Ok(found)
 }
 
-/// Returns the release in an image's tag: `v0.8.5.post1` is `0.8.5.post1`.
+/// Returns the release in an image's tag: `v0.8.5.post1` is `0.8.5.post1`, `server-cuda-b6000` is `b6000`.
 fn release(tag: &str) -> Option<String> {
+    let build = tag.rsplit('-').next().and_then(|last| last.strip_prefix('b'));
+    if let Some(number) = build.filter(|number| number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Some(format!("b{number}"));
+    }
     let tag = tag.trim_start_matches('v').split('-').next()?;
     let numbers = tag.split('.').take(2).filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
     (numbers.count() == 2 && tag.starts_with(|c: char| c.is_ascii_digit())).then(|| tag.to_owned())

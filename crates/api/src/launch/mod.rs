@@ -299,6 +299,12 @@ fn understand(located: locate::Located<'_>) -> Result<Launch, Error> {
         // What it builds is an engine, whatever the release runs by default.
         options.insert("backend".to_owned(), Value::from("tensorrt"));
     }
+    if matches!(program, Program::LlamaServer | Program::LlamaCli) {
+        model = model.or_else(|| llama_model(&options, &located.env));
+        if program == Program::LlamaCli {
+            options.insert("program".to_owned(), Value::from("llama-cli"));
+        }
+    }
     notes.extend(read.notes);
     notes.extend(file_note(program, &mut options, &mut inert));
     push_list(&mut notes, "flags that cannot change memory", &idle);
@@ -353,6 +359,14 @@ fn split(command: &str) -> Result<Vec<String>, Error> {
         joined.push(next);
     }
     shlex::split(&joined).ok_or(Error::Quotes)
+}
+
+/// The model of `-hf org/name:Q4_K_M`, or of a variable.
+fn llama_model(options: &Map<String, Value>, env: &BTreeMap<String, String>) -> Option<String> {
+    let repo = options.get("hf_repo").and_then(Value::as_str);
+    let repo = repo.or_else(|| env.get("LLAMA_ARG_HF_REPO").map(String::as_str));
+    let named = repo.map(|repo| repo.rsplit_once(':').map_or(repo, |(name, _)| name).to_owned());
+    named.or_else(|| env.get("LLAMA_ARG_MODEL").cloned())
 }
 
 /// Whether an environment variable can change memory.

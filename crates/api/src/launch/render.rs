@@ -32,10 +32,14 @@ pub fn render(launch: &Launch) -> Vec<String> {
     words.extend(start.iter().map(|word| (*word).to_owned()));
     match (&launch.model, launch.program.model_option()) {
         (Some(model), _) if launch.program.takes_word() && !model.starts_with('-') => words.push(model.clone()),
+        (Some(_), Some(_)) if launch.options.contains_key("hf_repo") => {}
         (Some(model), Some(option)) => push(&mut words, launch.program, option, &Value::from(model.as_str())),
         (Some(_), None) | (None, _) => {}
     }
-    let implied = |name: &str| name == "backend" && launch.program == Program::TrtllmBuild;
+    let implied = |name: &str| match launch.program {
+        Program::TrtllmBuild => name == "backend",
+        _ => name == "program",
+    };
     let options = launch.options.iter().filter(|(name, _)| *name != "env" && !implied(name));
     for (name, value) in options.chain(&launch.inert) {
         push(&mut words, launch.program, name, value);

@@ -14,6 +14,15 @@ use serde_json::{Map, Value};
 
 use crate::{Card, Error, Given, Version};
 
+/// A file that an option names beside the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Companion<'a> {
+    /// As the option names it.
+    pub name: &'a str,
+    /// Its header.
+    pub gguf: &'a Gguf,
+}
+
 /// A launch to plan, as every engine can be asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -21,6 +30,8 @@ pub struct Question<'a> {
     pub model: &'a Model,
     /// The file's header, where the model is a GGUF file.
     pub gguf: Option<&'a Gguf>,
+    /// Files that options name beside the model: a drafting model, an adapter, a projector.
+    pub companions: &'a [Companion<'a>],
     /// The cards, at least one; several entries where they differ.
     pub cards: &'a [Card],
     /// The engine's release.

@@ -138,6 +138,9 @@ pub struct Options {
     pub notes: Vec<String>,
 }
 
+/// Flags as they were written: name and value.
+type Written = Vec<(&'static str, String)>;
+
 /// Reads options that came from a command, from variables and from a request.
 struct Reader<'a> {
     options: &'a Map<String, Value>,
@@ -434,7 +437,7 @@ impl Reader<'_> {
     }
 
     /// Tensors that go elsewhere, in the order of the engine: as written, `--cpu-moe` and its kin where they stand.
-    fn overrides(&self) -> Result<(Vec<Override>, Vec<(&'static str, String)>), Error> {
+    fn overrides(&self) -> Result<(Vec<Override>, Written), Error> {
         let (mut found, mut flags) = (Vec::new(), Vec::new());
         for rule in self.list("override_tensor")? {
             let Some((pattern, buffer)) = rule.split_once('=') else {

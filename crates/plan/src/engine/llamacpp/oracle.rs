@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::buffer::{Sums, Where};
 use super::cache::{Role, cache};
+use super::compute::{Ask, compute};
 use super::context::{Asked, Context, Flash};
 use super::hparams::Hparams;
 use super::rules::Rules;
@@ -172,6 +173,52 @@ pub fn differences(row: &Value, gguf: &Gguf) -> Result<Vec<String>, Error> {
     wrong.extend(sums(row, "context_mib", &cache.sums()));
     wrong.extend(sums(row, "model_buffer_mib", &placed.sums));
     Ok(wrong)
+}
+
+/// A compute buffer beside the engine's, MiB.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer {
+    /// Its name.
+    pub name: String,
+    /// Ours.
+    pub ours: f64,
+    /// The engine's.
+    pub theirs: f64,
+    /// Whether the architecture's graph was played through rather than estimated.
+    pub played: bool,
+}
+
+impl Buffer {
+    /// Whether ours is within two percent.
+    pub fn is_close(&self) -> bool {
+        (self.ours - self.theirs).abs() <= 0.02 * self.theirs.abs() + 1e-6
+    }
+}
+
+/// Returns a row's compute buffers beside ours; none for a row that was refused.
+///
+/// # Errors
+/// [`Error`] when the file or the row cannot be understood.
+pub fn buffers(row: &Value, gguf: &Gguf) -> Result<Vec<Buffer>, Error> {
+    let Some(theirs) = row.get("compute_buffer_mib").and_then(Value::as_object) else { return Ok(Vec::new()) };
+    let Made { hparams: h, context: Ok(context), placed } = made(row, gguf)? else { return Ok(Vec::new()) };
+    let command = row.get("layout").and_then(Value::as_str).unwrap_or_default();
+    let offload = layout(command, &h)?;
+    let gpus = vec![Some((8, 6)); offload.gpus];
+    let pipeline = offload.overrides.is_empty();
+    let rules = Rules::of(Version::new(u16::MAX, 0, 0));
+    let ask =
+        Ask { h: &h, gguf, placed: &placed, context: &context, rules: &rules, gpus: &gpus, pipeline, measured: true };
+    let ours = compute(&ask);
+    let played = ours.graph.is_some();
+    let host = |name: &str| name == "CUDA_Host" || name == "CPU";
+    let found = theirs.iter().map(|(name, value)| {
+        let number = name.strip_prefix("CUDA").and_then(|number| number.parse::<usize>().ok());
+        let size = number.and_then(|number| ours.gpus.get(number)).or_else(|| host(name).then_some(&ours.host));
+        let ours = size.map_or(0.0, |size| mib(size.bytes.get()));
+        Buffer { name: name.clone(), ours, theirs: value.as_f64().unwrap_or_default(), played }
+    });
+    Ok(found.collect())
 }
 
 /// Compares sums by the names of memories, to the last byte.

@@ -281,6 +281,9 @@ pub struct InspectAnswer {
     pub draft_parameters: u64,
     /// Bytes of the checkpoint as stored, where the format is understood.
     pub checkpoint_bytes: Option<u64>,
+    /// Bits that one number of the checkpoint takes on average, scales included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_weight: Option<f64>,
     /// Bytes that one more token costs in a KV cache of the model's dtype, all layers, unsharded, windows not reached.
     pub kv_bytes_per_token: u64,
     /// Bytes that one sequence costs whatever its length (recurrent states at the model's dtype, fp32 for SSM states).

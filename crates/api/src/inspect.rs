@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use plimsoll_facts::catalogue as built_in;
+use plimsoll_facts::gguf::GgmlType;
 use plimsoll_facts::model::{Attention, AttentionKind, Ffn, Layer, Mixer, Model, Recurrent, Span};
 use plimsoll_facts::quant::{Scale, Scheme};
 use plimsoll_facts::tensor::{Layers, Part, Tensor};
@@ -22,6 +23,12 @@ pub fn inspect(request: &InspectRequest, desk: &Desk<'_>) -> Result<InspectAnswe
     let sum = |part: Part| -> u64 {
         model.tensors.iter().filter(|t| t.part == part && t.parameter).map(Tensor::total_elements).sum()
     };
+    let stored = loaded
+        .checkpoint
+        .as_ref()
+        .map_or_else(|| model.checkpoint_bytes().model.get(), |checkpoint| checkpoint.bytes.get());
+    let numbers = model.tensors.iter().filter(|t| t.part != Part::Draft).map(Tensor::total_elements).sum::<u64>();
+    let bits = stored as f64 * 8.0 / numbers.max(1) as f64;
     Ok(InspectAnswer {
         model: head(&loaded),
         architecture: model.architecture.clone(),
@@ -31,10 +38,8 @@ pub fn inspect(request: &InspectRequest, desk: &Desk<'_>) -> Result<InspectAnswe
         tied: model.tied,
         tower_parameters: sum(Part::Tower),
         draft_parameters: sum(Part::Draft),
-        checkpoint_bytes: Some(match &loaded.checkpoint {
-            Some(checkpoint) => checkpoint.bytes.get(),
-            None => model.checkpoint_bytes().model.get(),
-        }),
+        checkpoint_bytes: Some(stored),
+        bits_per_weight: model.quant.is_some().then(|| (bits * 1e4).round() / 1e4),
         files: loaded.checkpoint.as_ref().map(|checkpoint| checkpoint.lines.iter().map(stored_line).collect()),
         kv_bytes_per_token: model.kv_bytes_per_token(),
         state_bytes_per_sequence: model.state_bytes(),
@@ -327,5 +332,14 @@ fn formats() -> Vec<Vec<Value>> {
             "engine flags, kv_cache_scheme",
         ),
     ];
-    FORMATS.iter().map(|(a, b, c, d)| vec![(*a).into(), (*b).into(), (*c).into(), (*d).into()]).collect()
+    let rows = FORMATS.iter().map(|(a, b, c, d)| vec![(*a).into(), (*b).into(), (*c).into(), (*d).into()]);
+    let ggml = GgmlType::ALL.iter().map(|kind| {
+        let (block, bytes) = (kind.block(), kind.block_bytes());
+        let stores = match block {
+            1 => format!("plain, {bytes} B each"),
+            _ => format!("blocks of {block}, {bytes} B"),
+        };
+        vec![format!("ggml {kind}").into(), stores.into(), kind.bits_per_weight().to_string().into(), "GGUF".into()]
+    });
+    rows.chain(ggml).collect()
 }

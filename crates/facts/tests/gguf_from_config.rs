@@ -133,6 +133,18 @@ fn tensors_equal_the_headers() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The one header that lies in the project itself.
+#[test]
+fn tensors_equal_the_header_at_hand() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../cli/tests/files/qwen3-0.6b-Q4_K_M.gguf");
+    let mut bytes = File::open(path).expect("a file");
+    let theirs =
+        gguf::read(vec![Input { name: "qwen3".to_owned(), bytes: &mut bytes, length: None }]).expect("a header");
+    let ours = gguf::from_model(&config("Qwen/Qwen3-0.6B"), FileType::Q4KM).expect("a conversion");
+    assert_eq!(differences(&ours, &theirs), Vec::<String>::new());
+    assert_eq!(ours.parts[0].data_bytes, theirs.parts[0].data_bytes);
+}
+
 #[test]
 fn models_equal_the_configurations() {
     for (shape, kind, theirs) in headers() {

@@ -165,7 +165,7 @@ fn beginnings() {
         (
             "counts beyond the file",
             error(File::new(1000, 1000)),
-            "x.gguf, byte 24, the 1000 metadata keys and 1000 tensors: the file ends at byte 24, inside its header, which needs at least 46000 bytes more; fetch more of it (a header with its vocabulary takes 1 to 20 MiB), or all of it again",
+            "x.gguf, byte 24, metadata key 1 of 1000: the file ends at byte 24, inside its header, which needs at least 45994 bytes more; fetch more of it (a header with its vocabulary takes 1 to 20 MiB), or all of it again",
         ),
     ]);
 }

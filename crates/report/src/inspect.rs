@@ -86,7 +86,8 @@ pub fn inspect_markdown(answer: &InspectAnswer) -> String {
 fn facts(answer: &InspectAnswer) -> Vec<(&'static str, String)> {
     let model = &answer.model;
     let full = |number: u64| format!("{} ({})", short(number), count(number));
-    let stored = answer.checkpoint_bytes.map_or_else(|| "not known".to_owned(), size);
+    let bits = answer.bits_per_weight.map_or_else(String::new, |bits| format!(", {bits:.2} bits per weight"));
+    let stored = answer.checkpoint_bytes.map_or_else(|| "not known".to_owned(), size) + &bits;
     let output = if answer.tied { "tied to the embedding" } else { "a matrix of its own" };
     let mut facts = vec![
         ("type", model.model_type.clone()),
@@ -225,6 +226,7 @@ mod tests {
             tower_parameters: 0,
             draft_parameters: 0,
             checkpoint_bytes: Some(16_060_522_496),
+            bits_per_weight: None,
             kv_bytes_per_token: 131_072,
             state_bytes_per_sequence: 0,
             layers: vec![LayerRun {

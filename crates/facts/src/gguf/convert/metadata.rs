@@ -44,6 +44,18 @@ pub(super) fn head_dim(model: &Model) -> u64 {
     })
 }
 
+/// The width of a key head of the first layer that sees everything.
+pub(super) fn full_head_dim(model: &Model) -> u64 {
+    let full = attentions(model).find(|attention| attention.span == Span::Full);
+    full.map_or_else(
+        || head_dim(model),
+        |attention| match &attention.kind {
+            AttentionKind::Grouped { key_dim, .. } => u64::from(*key_dim),
+            AttentionKind::Latent { rope_dim, .. } => u64::from(*rope_dim),
+        },
+    )
+}
+
 /// The layers that attend.
 fn attentions(model: &Model) -> impl Iterator<Item = &Attention> {
     model.layers.iter().filter_map(|layer| match &layer.mixer {
@@ -65,6 +77,18 @@ pub(super) fn of(model: &Model, architecture: &str, file_type: FileType) -> BTre
     keys.put("vocab_size", model.vocabulary);
     attention(&mut keys, model);
     windows(&mut keys, model);
+    let shared = attentions(model).filter(|attention| attention.shares_cache_of.is_some()).count();
+    if shared > 0 {
+        keys.put("attention.shared_kv_layers", shared as u64);
+    }
+    let width =
+        |name: &str| model.tensors.iter().find(|t| t.name.ends_with(name)).and_then(|t| t.shape.first().copied());
+    if let Some(width) = width("per_layer_input_gate.weight") {
+        keys.put("embedding_length_per_layer_input", width);
+    }
+    if let Some(width) = width("layers.{i}.mixer.fc1_latent_proj.weight") {
+        keys.put("moe_latent_size", width);
+    }
     for layer in &model.layers {
         if let Mixer::Recurrent(mixer) = &layer.mixer {
             recurrent(&mut keys, model, mixer);
@@ -208,7 +232,10 @@ fn feed_forward(keys: &mut Keys<'_>, model: &Model) {
     for layer in &model.layers {
         match &layer.ffn {
             Ffn::Dense { inner, .. } => dense.push(narrow(*inner)),
-            Ffn::Moe { .. } => moe = moe.or(Some(&layer.ffn)),
+            Ffn::Moe { dense_inner, .. } => {
+                moe = moe.or(Some(&layer.ffn));
+                dense.extend((*dense_inner > 0).then(|| narrow(*dense_inner)));
+            }
             Ffn::None => dense.push(0),
         }
     }

@@ -87,13 +87,18 @@ fn write(model: &Model, architecture: &str, tensor: &Tensor, plain: &mut Vec<Pla
     Ok(())
 }
 
-/// The table of rotary frequencies that the converter writes for Llama-3 scaling: one number per pair of a head's.
+/// The table of rotary frequencies that the converter writes for Llama-3 scaling, LongRoPE and Gemma 4: one number per pair
+/// of a head's.
 ///
-/// Source: llama.cpp 0c1e57098, `conversion/llama.py` and `conversion/exaone.py` (`generate_extra_tensors`).
+/// Source: llama.cpp 0c1e57098, `conversion/{llama,exaone,phi,minicpm,gemma}.py` (`generate_extra_tensors`).
 fn rotary_table(model: &Model, architecture: &str) -> Vec<Plain> {
     let pairs = metadata::head_dim(model) / 2;
     let table = |name: &str| Plain { name: name.to_owned(), shape: vec![pairs], mxfp4: false };
     match model.rope_type.as_deref() {
+        _ if architecture == "gemma4" => {
+            let pairs = metadata::full_head_dim(model) / 2;
+            vec![Plain { name: "rope_freqs.weight".to_owned(), shape: vec![pairs], mxfp4: false }]
+        }
         Some("llama3") if ["llama", "exaone4", "deci"].contains(&architecture) => vec![table("rope_freqs.weight")],
         Some("longrope" | "su") if ["phi3", "phimoe", "minicpm", "minicpm3"].contains(&architecture) => {
             vec![table("rope_factors_long.weight"), table("rope_factors_short.weight")]

@@ -70,6 +70,8 @@ const ARCHITECTURES: &[(&str, &str)] = &[
     ("Gemma2ForCausalLM", "gemma2"),
     ("Gemma3ForCausalLM", "gemma3"),
     ("Gemma3ForConditionalGeneration", "gemma3"),
+    ("Gemma4ForCausalLM", "gemma4"),
+    ("Gemma4ForConditionalGeneration", "gemma4"),
     ("Olmo2ForCausalLM", "olmo2"),
     ("Olmo3ForCausalLM", "olmo2"),
     ("GraniteForCausalLM", "granite"),
@@ -96,6 +98,7 @@ const ARCHITECTURES: &[(&str, &str)] = &[
     ("DeepseekForCausalLM", "deepseek"),
     ("DeepseekV2ForCausalLM", "deepseek2"),
     ("DeepseekV3ForCausalLM", "deepseek2"),
+    ("DeepseekV32ForCausalLM", "deepseek32"),
     ("KimiK25ForConditionalGeneration", "deepseek2"),
     ("Glm4MoeForCausalLM", "glm4moe"),
     ("GlmMoeDsaForCausalLM", "glm-dsa"),
@@ -178,14 +181,28 @@ fn outside(stem: &str) -> Option<&'static str> {
         "lm_head" | "output_layer" | "embed_out" => "output",
         "wpe" => "position_embd",
         "word_embeddings_layernorm" => "token_embd_norm",
+        "embed_tokens_per_layer" => "per_layer_token_embd",
+        "per_layer_model_projection" => "per_layer_model_proj",
+        "per_layer_projection_norm" => "per_layer_proj_norm",
         _ => return None,
     })
 }
 
 /// Norms, whose place depends on the architecture.
 fn norm(architecture: &str, stem: &str) -> Option<&'static str> {
-    const AFTER_ATTENTION: &[&str] =
-        &["gemma2", "gemma3", "olmo2", "exaone4", "glm4moe", "qwen3next", "qwen35", "qwen35moe", "gpt-oss", "seed_oss"];
+    const AFTER_ATTENTION: &[&str] = &[
+        "gemma2",
+        "gemma3",
+        "gemma4",
+        "olmo2",
+        "exaone4",
+        "glm4moe",
+        "qwen3next",
+        "qwen35",
+        "qwen35moe",
+        "gpt-oss",
+        "seed_oss",
+    ];
     Some(match (stem, architecture) {
         ("ln_attn", "falcon") => "attn_norm_2",
         ("ln_mlp", "falcon") | ("norm", "nemotron_h" | "nemotron_h_moe") => "attn_norm",
@@ -195,6 +212,10 @@ fn norm(architecture: &str, stem: &str) -> Option<&'static str> {
             "ffn_norm"
         }
         ("post_feedforward_layernorm", _) => "post_ffw_norm",
+        ("post_feedforward_layernorm_1", _) => "post_ffw_norm_1",
+        ("post_feedforward_layernorm_2", _) => "post_ffw_norm_2",
+        ("pre_feedforward_layernorm_2", _) => "pre_ffw_norm_2",
+        ("post_per_layer_input_norm", _) => "post_norm",
         ("norm", "mamba") => "attn_norm",
         ("self_attn.q_norm" | "self_attn.q_layernorm", _) => "attn_q_norm",
         ("self_attn.k_norm" | "self_attn.k_layernorm", _) => "attn_k_norm",
@@ -259,6 +280,11 @@ fn plain(architecture: &str, stem: &str) -> Option<&'static str> {
         | "feed_forward.router"
         | "mixer.gate" => "ffn_gate_inp",
         "mlp.shared_expert_gate" => "ffn_gate_inp_shexp",
+        "router.proj" => "ffn_gate_inp",
+        "per_layer_input_gate" => "inp_gate",
+        "per_layer_projection" => "proj",
+        "mixer.fc1_latent_proj" => "ffn_latent_down",
+        "mixer.fc2_latent_proj" => "ffn_latent_up",
         _ => return shared(stem).or_else(|| recurrent(stem)),
     })
 }
@@ -299,6 +325,12 @@ fn special(architecture: &str, inside: &str) -> Option<Vec<Piece>> {
     let piece = |name: &str, cut| Piece { name: format!("blk.{{i}}.{name}"), cut };
     let granite_shared = architecture == "granitehybrid" || architecture == "granitemoe";
     Some(match inside {
+        "layer_scalar" => vec![piece("layer_output_scale.weight", Cut::Whole)],
+        "router.scale" => vec![piece("ffn_gate_inp.scale", Cut::Whole)],
+        "router.per_expert_scale" => vec![piece("ffn_down_exps.scale", Cut::Whole)],
+        "experts.gate_up_proj" if architecture == "gemma4" => vec![piece("ffn_gate_up_exps.weight", Cut::Whole)],
+        "mixer.experts.up_proj" => vec![piece("ffn_up_exps.weight", Cut::Whole)],
+        "mixer.experts.down_proj" => vec![piece("ffn_down_exps.weight", Cut::Whole)],
         name if name.ends_with("experts.gate_up_proj") => {
             vec![piece("ffn_gate_exps.weight", Cut::HalfOfExperts), piece("ffn_up_exps.weight", Cut::HalfOfExperts)]
         }
@@ -311,7 +343,7 @@ fn special(architecture: &str, inside: &str) -> Option<Vec<Piece>> {
         }
         name if name.ends_with("experts.{i}.up_proj.weight") => vec![piece("ffn_up_exps.weight", Cut::HalfOfExperts)],
         name if name.ends_with("experts.{i}.down_proj.weight") => vec![piece("ffn_down_exps.weight", Cut::Experts)],
-        name if name.ends_with(".experts.down_proj") => vec![piece("ffn_down_exps.weight", Cut::Experts)],
+        name if name.ends_with("experts.down_proj") => vec![piece("ffn_down_exps.weight", Cut::Experts)],
         name if name.ends_with(".experts.up_proj") => vec![piece("ffn_up_exps.weight", Cut::HalfOfExperts)],
         name if name.ends_with("e_score_correction_bias") => vec![piece("exp_probs_b.bias", Cut::Whole)],
         "shared_mlp.input_linear.weight" if granite_shared => {

@@ -129,7 +129,8 @@ const fn plain(kind: GgmlType) -> Option<DType> {
 fn is_parameter(stack: &Stack<'_>, name: &str) -> bool {
     let table = ["rope_freqs", "rope_factors_long", "rope_factors_short"].iter().any(|table| name.contains(table));
     let buffer = name.contains("exp_probs_b");
-    let scale = name.ends_with(".scale") || name.ends_with(".input_scale");
+    // Gemma 4's router has scales of its own.
+    let scale = stack.architecture != "gemma4" && (name.ends_with(".scale") || name.ends_with(".input_scale"));
     let twice = name == "blk.{i}.attn_kv_b.weight"
         && stack.blocks.iter().any(|b| b.contains_key("attn_k_b.weight") && b.contains_key("attn_kv_b.weight"));
     !(table || buffer || scale || twice)
@@ -151,6 +152,9 @@ fn inside(name: &str, recurrent: bool) -> Role {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     if name.contains("norm") {
         return Role::Norm;
+    }
+    if name.ends_with(".scale") {
+        return Role::Router;
     }
     if starts(&["ssm_a", "ssm_d", "ssm_conv1d", "ssm_dt", "shortconv.conv"]) && !is_projection(name) {
         return Role::RecurrentState;

@@ -38,6 +38,8 @@ pub struct Decoder {
     pub attn_post_norm: Option<&'static str>,
     /// The norm between the feed-forward and the stream, where there is one.
     pub ffn_post_norm: Option<&'static str>,
+    /// Further parts of the embedding that the first layers add, one each (the number of them).
+    pub deepstack: u64,
 }
 
 impl Default for Decoder {
@@ -52,6 +54,7 @@ impl Default for Decoder {
             norm: Norm::Rms,
             attn_post_norm: None,
             ffn_post_norm: None,
+            deepstack: 0,
         }
     }
 }
@@ -63,6 +66,7 @@ impl Decoder {
         M: FnMut(&mut Build<'_>, usize, Id) -> Id,
         F: FnMut(&mut Build<'_>, usize, Id) -> Id,
     {
+        let embedding = stream;
         let mut stream = stream;
         let layers = b.layers();
         for il in 0..layers {
@@ -85,6 +89,12 @@ impl Decoder {
                 cur = b.layer_norm(cur, il, name, self.norm);
             }
             stream = self.join(b, cur, middle);
+            if (il as u64) < self.deepstack {
+                let (ne, nb) = (b.g.ne(embedding), b.g.nb(embedding));
+                let offset = ne[0].saturating_mul(4).saturating_mul(il as u64 + 1);
+                let part = b.g.view_2d(embedding, [ne[0], ne[1]], nb[1], offset);
+                stream = b.g.add(stream, part);
+            }
         }
         self.finish(b, stream, out_ids);
     }
@@ -102,7 +112,16 @@ impl Decoder {
             b.g.keep(cur);
             cur = b.g.get_rows(cur, out_ids);
         }
-        cur = b.output_norm(cur, self.norm);
+        cur = match b.maybe("output_norm.weight") {
+            // LFM2's files have it under this name.
+            None if b.maybe("token_embd_norm.weight").is_some() => {
+                let weight = b.maybe("token_embd_norm.weight");
+                let normed = b.norm(cur, weight, None, self.norm, None);
+                b.embd = Some(normed);
+                normed
+            }
+            Some(_) | None => b.output_norm(cur, self.norm),
+        };
         if self.gather == Gather::AfterNorm {
             b.g.keep(cur);
             cur = b.g.get_rows(cur, out_ids);

@@ -7,7 +7,7 @@ use super::delta::{self, Style};
 use super::mamba;
 use super::mixtures::{Attention, QkNorm, granite_positions, positions};
 use super::moe::{self, Mixture};
-use crate::engine::llamacpp::graph::build::{Act, Attn, Build, Extra, Gate, Heads, Norm, Qkv};
+use crate::engine::llamacpp::graph::build::{Act, Attn, Build, Extra, Ffn, Gate, Gating, Heads, Norm, Qkv, States};
 use crate::engine::llamacpp::graph::tensor::{Id, Unary};
 
 /// mamba.cpp, which is also Mamba 2's.
@@ -55,6 +55,145 @@ pub fn granite(b: &mut Build<'_>) {
         },
         |b, il, cur| moe::dense_or_mixture(b, il, cur, &mixture),
     );
+}
+
+/// jamba.cpp: Mamba layers where the file has no key heads; attention without positions; the stream first in additions.
+pub fn jamba(b: &mut Build<'_>) {
+    let stream = b.inp_embd(true);
+    let states = b.inp_rs();
+    let input = b.inp_attn_single();
+    let out_ids = b.inp_out_ids();
+    let attention = Attention { norm: QkNorm::Heads, positions: None, input };
+    let mixture = Mixture::softmax(false);
+    Decoder { stream_first: true, ..Decoder::default() }.run(
+        b,
+        stream,
+        out_ids,
+        |b, il, cur| {
+            if b.model.hparams.is_recurrent(il) { mamba::mamba(b, il, &states, cur) } else { attention.run(b, il, cur) }
+        },
+        |b, il, cur| moe::dense_or_mixture(b, il, cur, &mixture),
+    );
+}
+
+/// falcon-h1.cpp: attention and Mamba 2 side by side in every layer.
+pub fn falcon(b: &mut Build<'_>) {
+    let mut stream = b.inp_embd(true);
+    let positions = Some(b.inp_pos(1));
+    let states = b.inp_rs();
+    let input = b.inp_attn_single();
+    let out_ids = b.inp_out_ids();
+    let attention = Attention { norm: QkNorm::Heads, positions, input };
+    let layers = b.layers();
+    for il in 0..layers {
+        let normed = b.layer_norm(stream, il, "attn_norm", Norm::Rms);
+        let attended = attention.run(b, il, normed);
+        let normed = b.layer_norm(stream, il, "attn_norm", Norm::Rms);
+        let scanned = mamba::mamba2(b, il, &states, normed);
+        let both = b.g.add(attended, scanned);
+        let mut middle = b.g.add(both, stream);
+        if il + 1 == layers {
+            middle = b.g.get_rows(middle, out_ids);
+        }
+        let normed = b.layer_norm(middle, il, "ffn_norm", Norm::Rms);
+        let cur = b.ffn(normed, il, Act::Silu, Gate::Parallel);
+        stream = b.g.add(cur, middle);
+    }
+    Decoder::default().finish(b, stream, out_ids);
+}
+
+/// nemotron-h.cpp, nemotron-h-moe.cpp: one branch per layer, of Mamba 2, attention without positions, or feed-forward.
+pub fn nemotron(b: &mut Build<'_>) {
+    let mut stream = b.inp_embd(true);
+    let states = b.inp_rs();
+    let input = b.inp_attn_single();
+    let out_ids = b.inp_out_ids();
+    let attention = Attention { norm: QkNorm::Heads, positions: None, input };
+    for il in 0..b.layers() {
+        let normed = b.layer_norm(stream, il, "attn_norm", Norm::Rms);
+        let layer = b.model.hparams.layers.get(il).copied().unwrap_or_default();
+        let cur = if layer.recurrent {
+            mamba::mamba2(b, il, &states, normed)
+        } else if layer.ff == 0 {
+            attention.run(b, il, normed)
+        } else {
+            nemotron_feed(b, il, normed)
+        };
+        stream = b.g.add(cur, stream);
+    }
+    Decoder { gather: Gather::AfterNorm, ..Decoder::default() }.finish(b, stream, out_ids);
+}
+
+/// Squared ReLU without a gate; the experts may run in a narrower space.
+fn nemotron_feed(b: &mut Build<'_>, il: usize, cur: Id) -> Id {
+    if b.opt(il, "ffn_gate_inp.weight").is_none() {
+        return b.ffn(cur, il, Act::ReluSqr, Gate::Parallel);
+    }
+    let narrow = b.opt(il, "ffn_latent_down.weight").map_or(cur, |weight| b.g.mul_mat(weight, cur));
+    let scores = Some(b.linear(il, "ffn_gate_inp", cur));
+    let normalise = b.flag("expert_weights_norm");
+    let mixture = Mixture { act: Act::ReluSqr, scores, ..Mixture::new(Gating::Sigmoid, normalise) };
+    let routed = moe::routed(b, il, narrow, &mixture);
+    let routed = b.opt(il, "ffn_latent_up.weight").map_or(routed, |weight| b.g.mul_mat(weight, routed));
+    let shared = b.ffn_of(cur, il, Ffn::SHARED, Act::ReluSqr, Gate::Parallel);
+    b.g.add(routed, shared)
+}
+
+/// lfm2.cpp, lfm2moe.cpp: short convolutions where the file has no key heads.
+pub fn lfm2(b: &mut Build<'_>) {
+    let stream = b.inp_embd(true);
+    let states = b.inp_rs();
+    let input = if b.model.hparams.window > 0 { b.inp_attn_windowed() } else { b.inp_attn_single() };
+    let positions = Some(b.inp_pos(1));
+    let out_ids = b.inp_out_ids();
+    let attention = Attention { norm: QkNorm::Heads, positions, input };
+    let mixture = Mixture::of_file(b, Gating::Sigmoid, true);
+    Decoder { stream_first: true, ..Decoder::default() }.run(
+        b,
+        stream,
+        out_ids,
+        |b, il, cur| {
+            if b.model.hparams.is_recurrent(il) {
+                short_convolution(b, il, &states, cur)
+            } else {
+                attention.run(b, il, cur)
+            }
+        },
+        |b, il, cur| moe::dense_or_mixture(b, il, cur, &mixture),
+    );
+}
+
+fn short_convolution(b: &mut Build<'_>, il: usize, states: &States, cur: Id) -> Id {
+    let (seqs, tokens) = (b.batch.seqs, mamba::seq_tokens(b));
+    let width = b.g.ne(cur)[0];
+    let back = b.model.hparams.shortconv.saturating_sub(1);
+    let cur = b.g.reshape_3d(cur, width, tokens, seqs);
+    let all = b.linear(il, "shortconv.in_proj", cur);
+    let (chunk, nb) = (b.g.ne(all)[0] / 3, b.g.nb(all));
+    let [gate_in, gate_out, x] = [0, 1, 2].map(|part: u64| {
+        let offset = part.saturating_mul(chunk).saturating_mul(4);
+        b.g.view_3d(all, [chunk, tokens, seqs], [nb[1], nb[2]], offset)
+    });
+    let product = b.g.mul(gate_in, x);
+    let columns = b.g.transpose(product);
+    let cache = b.state(il, true);
+    let row = back.saturating_mul(width);
+    let state = mamba::load(b, states, cache, row);
+    let state = b.g.reshape_3d(state, back, width, seqs);
+    let joined = b.g.concat(state, columns, 0);
+    let (ne, nb) = (b.g.ne(joined), b.g.nb(joined));
+    let start = ne[0].saturating_sub(back).saturating_mul(4);
+    let last = b.g.view_3d(joined, [back, ne[1], ne[2]], [nb[1], nb[2]], start);
+    let nb = b.g.nb(cache)[1];
+    let place = b.g.view_2d(cache, [row, seqs], nb, 0);
+    let stored = b.g.cpy(last, place);
+    b.g.expand(stored);
+    let kernel = b.w(il, "shortconv.conv.weight");
+    let conv = mamba::ssm_conv(b, joined, kernel);
+    let gated = b.g.mul(gate_out, conv);
+    let out = b.linear(il, "shortconv.out_proj", gated);
+    let width = b.g.ne(out)[0];
+    b.g.reshape_2d(out, width, tokens.saturating_mul(seqs))
 }
 
 /// qwen3next.cpp, qwen35.cpp, qwen35moe.cpp.

@@ -4,7 +4,7 @@ use super::decoder::Decoder;
 use super::delta::Style;
 use super::mixtures::{self, Plain, QkNorm};
 use super::moe::Mixture;
-use super::{Builder, hybrids, latent};
+use super::{Builder, hybrids, latent, sparse};
 use crate::engine::llamacpp::graph::build::{Build, Gating, Norm};
 
 /// The builder of an architecture of these families, if it is one.
@@ -36,16 +36,22 @@ fn mixture(arch: &str) -> Option<Builder> {
         "step35" => mixtures::step35,
         "mimo2" => mixtures::mimo2,
         "exaone-moe" => mixtures::exaone,
+        "afmoe" => mixtures::afmoe,
         _ => return None,
     })
 }
 
 fn stateful(arch: &str) -> Option<Builder> {
     Some(match arch {
-        "deepseek2" => latent::deepseek2,
+        "deepseek2" | "mistral4" => latent::deepseek2,
         "qwen3next" => |b: &mut Build<'_>| hybrids::qwen_linear(b, Style::Joint),
         "qwen35" | "qwen35moe" => |b: &mut Build<'_>| hybrids::qwen_linear(b, Style::Separate),
         "granitehybrid" => hybrids::granite,
+        "jamba" => hybrids::jamba,
+        "falcon-h1" => hybrids::falcon,
+        "nemotron_h" | "nemotron_h_moe" => hybrids::nemotron,
+        "lfm2" | "lfm2moe" => hybrids::lfm2,
+        "deepseek32" | "glm-dsa" => sparse::build,
         "mamba" => |b: &mut Build<'_>| hybrids::mamba(b, false),
         "mamba2" => |b: &mut Build<'_>| hybrids::mamba(b, true),
         _ => return None,
@@ -55,7 +61,10 @@ fn stateful(arch: &str) -> Option<Builder> {
 /// qwen3moe.cpp, the text part of qwen3vlmoe.cpp, hunyuan-moe.cpp.
 fn softmax(b: &mut Build<'_>) {
     let norm = if b.model.hparams.arch == "hunyuan-moe" { QkNorm::Late } else { QkNorm::Heads };
-    Plain { norm, ..Plain::new(Mixture::softmax(true)) }.build(b);
+    let hparams = b.model.hparams;
+    let deepstack = (hparams.embd_inp / hparams.embd.max(1)).saturating_sub(1);
+    let decoder = Decoder { deepstack, ..Decoder::default() };
+    Plain { norm, decoder, ..Plain::new(Mixture::softmax(true)) }.build(b);
 }
 
 /// olmoe.cpp, minimax-m2.cpp: q and k normed over all heads.

@@ -263,15 +263,21 @@ pub fn phi(b: &mut Build<'_>) {
 /// grok.cpp: GELU experts, norms after both branches, capped scores; in the first model no dense block beside them.
 pub fn grok(b: &mut Build<'_>) {
     let mixture = Mixture { act: Act::Gelu, ..Mixture::softmax(true) };
+    let whole_layer = b.opt(0, "layer_output_norm.weight").is_some();
     let decoder = Decoder {
         attn_post_norm: Some("attn_output_norm"),
-        ffn_post_norm: Some("layer_output_norm"),
+        ffn_post_norm: Some(if whole_layer { "layer_output_norm" } else { "post_ffw_norm" }),
         logit_scale: true,
         ..Decoder::default()
     };
-    let plain = Plain { decoder, ..Plain::new(mixture) };
-    let (stream, attention, out_ids) = plain.start(b);
-    plain.decoder.run(
+    let stream = b.inp_embd(false);
+    let stream = b.g.scale(stream);
+    b.g.expand(stream);
+    let positions = Some(b.inp_pos(1));
+    let input = b.inp_attn_single();
+    let out_ids = b.inp_out_ids();
+    let attention = Attention { norm: QkNorm::Heads, positions, input };
+    decoder.run(
         b,
         stream,
         out_ids,
@@ -356,6 +362,37 @@ pub fn exaone(b: &mut Build<'_>) {
         |b, il, cur| {
             let positions = attention.positions.filter(|_| b.model.hparams.is_swa(il));
             attention.run_with(b, il, cur, positions)
+        },
+        |b, il, cur| moe::dense_or_mixture(b, il, cur, &mixture),
+    );
+}
+
+/// afmoe.cpp: scaled embedding, a gate on attention's result, norms after both branches, every fourth layer without
+/// positions.
+pub fn afmoe(b: &mut Build<'_>) {
+    let decoder = Decoder { ffn_post_norm: Some("post_ffw_norm"), ..Decoder::default() };
+    let mixture = Mixture::all_of_file(b, Gating::Sigmoid);
+    let plain = Plain { windowed: true, decoder, ..Plain::new(mixture) };
+    let (stream, attention, out_ids) = plain.start(b);
+    let stream = b.g.scale(stream);
+    plain.decoder.run(
+        b,
+        stream,
+        out_ids,
+        |b, il, cur| {
+            let heads = b.layer_heads(il);
+            let qkv = b.qkv(cur, il, heads);
+            let mut qkv = norm_qk(b, il, qkv);
+            if let Some(positions) = attention.positions.filter(|_| !(il + 1).is_multiple_of(4)) {
+                qkv.q = b.rope(qkv.q, positions, None);
+                qkv.k = b.rope(qkv.k, positions, None);
+            }
+            let out = b.attn(&attention.input, qkv, Extra::default(), il);
+            let gate = b.linear(il, "attn_gate", cur);
+            let gate = b.g.unary(gate, Unary::Sigmoid);
+            let out = b.g.mul(out, gate);
+            let out = b.linear(il, "attn_output", out);
+            b.layer_norm(out, il, "post_attention_norm", Norm::Rms)
         },
         |b, il, cur| moe::dense_or_mixture(b, il, cur, &mixture),
     );

@@ -11,6 +11,7 @@ mod mixed;
 mod mixtures;
 mod moe;
 mod parallel;
+mod sparse;
 
 use super::build::Build;
 

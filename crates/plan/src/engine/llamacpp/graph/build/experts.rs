@@ -2,7 +2,7 @@
 
 use super::ffn::scales;
 use super::{Act, Build, Id};
-use crate::engine::llamacpp::graph::tensor::Unary;
+use crate::engine::llamacpp::graph::tensor::{Op, Unary};
 
 /// How router logits become weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,8 @@ impl Build<'_> {
 
     /// Up, gate, activation, down of the chosen experts.
     fn expert_block(&mut self, cur: Id, il: usize, moe: Moe, chosen: Id) -> Id {
-        let (gate, up, gated) = if self.opt(il, "ffn_gate_up_exps.weight").is_some() {
+        let joined = self.opt(il, "ffn_gate_up_exps.weight").is_some();
+        let (gate, up, gated) = if joined {
             let both = self.expert_half(cur, il, "ffn_gate_up_exps", chosen).unwrap_or(cur);
             let (ne, nb) = (self.g.ne(both), self.g.nb(both));
             let half = ne[0] / 2;
@@ -167,6 +168,7 @@ impl Build<'_> {
             }
         };
         let cur = match moe.act {
+            Act::Silu if gated && !joined && self.clamps("swiglu_clamp_exp", il) => self.clamped(gate, up),
             Act::SwigluOai => self.g.glu_split(gate, up),
             Act::Silu | Act::Gelu | Act::Relu if gated => self.g.glu_split(gate, up),
             Act::Silu | Act::Swiglu => self.g.unary(gate, Unary::Silu),
@@ -178,7 +180,14 @@ impl Build<'_> {
             }
         };
         match self.expert_half(cur, il, "ffn_down_exps", chosen) {
-            Some(down) => down,
+            Some(down) => {
+                let tensor = &mut self.g.tensors[down.index()];
+                if self.model.hparams.arch == "mistral4" && matches!(tensor.op, Op::MulMatId { .. }) {
+                    // Its source can be too large for F16.
+                    tensor.op = Op::MulMatId { full_precision_source: true };
+                }
+                down
+            }
             None => self.missing(format!("blk.{il}.ffn_down_exps.weight")),
         }
     }
@@ -187,8 +196,9 @@ impl Build<'_> {
     pub fn expert_half(&mut self, cur: Id, il: usize, name: &str, chosen: Id) -> Option<Id> {
         let weight = self.opt(il, &format!("{name}.weight"))?;
         let mut product = self.g.mul_mat_id(weight, cur, chosen);
+        let scaled = if name == "ffn_gate_up_exps" { "ffn_up_exps" } else { name };
         if scales(&self.model.hparams.arch, name)
-            && let Some(scale) = self.opt(il, &format!("{name}.scale"))
+            && let Some(scale) = self.opt(il, &format!("{scaled}.scale"))
         {
             let (experts, tokens) = (self.g.ne(scale)[0], self.g.ne(cur)[2]);
             let shaped = self.g.reshape_3d(scale, 1, experts, 1);

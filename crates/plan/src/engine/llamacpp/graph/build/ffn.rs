@@ -1,5 +1,7 @@
 //! How is a dense feed-forward block built? (`build_ffn`)
 
+use plimsoll_facts::gguf::Value;
+
 use super::{Build, Id};
 use crate::engine::llamacpp::graph::tensor::Unary;
 
@@ -67,6 +69,10 @@ impl Build<'_> {
         let mut parallel = gated.is_some() && gate == Gate::Parallel;
         let input = gated.unwrap_or(up);
         let mut cur = match act {
+            Act::Silu if parallel && self.clamps("swiglu_clamp_shexp", il) => {
+                parallel = false;
+                self.clamped(input, up)
+            }
             Act::Silu | Act::Gelu | Act::Relu | Act::SwigluOai if parallel => {
                 parallel = false;
                 self.g.glu_split(input, up)
@@ -87,6 +93,27 @@ impl Build<'_> {
             Some(down) => down,
             None => cur,
         }
+    }
+
+    /// Whether the file limits a layer's gated activation under that key.
+    pub(super) fn clamps(&self, key: &str, il: usize) -> bool {
+        let Some(value) = self.model.gguf.key(key) else { return false };
+        let limit = match value.as_array() {
+            Some(array) => array.values.get(il).and_then(Value::as_f64),
+            None => value.as_f64(),
+        };
+        limit.is_some_and(|limit| limit > 1e-6)
+    }
+
+    /// `SiLU` and gate with both sides limited; newer architectures have one operation for it.
+    pub(super) fn clamped(&mut self, gate: Id, up: Id) -> Id {
+        if matches!(self.model.hparams.arch.as_str(), "deepseek4" | "glm5-next" | "maple" | "hy_v4") {
+            return self.g.glu_split(gate, up);
+        }
+        let up = self.g.clamp(up);
+        let active = self.g.unary(gate, Unary::Silu);
+        let active = self.g.clamp(active);
+        self.g.mul(active, up)
     }
 
     fn gelu(&mut self, input: Id, il: usize) -> Id {

@@ -330,7 +330,7 @@ fn own(h: &mut Hparams, reader: &Reader<'_>, arch: &str) -> Result<(), Error> {
             let layers = reader.maybe("decoder_block_count")?.map_or(count, |layers| layers as usize);
             h.decoder_layers = layers.min(super::MAX_LAYERS as usize);
         }
-        "gemma2" | "grok" => h.soft_cap = true,
+        "gemma2" => h.soft_cap = true,
         "dream" | "llada" | "llada-moe" | "rnd1" | "gemma-embedding" => h.causal = false,
         "bloom" | "refact" | "jina-bert-v2" => h.alibi = true,
         "baichuan" => h.alibi = h.main_layers() == 40,

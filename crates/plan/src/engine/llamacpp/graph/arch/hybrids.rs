@@ -95,7 +95,9 @@ pub fn falcon(b: &mut Build<'_>) {
         if il + 1 == layers {
             middle = b.g.get_rows(middle, out_ids);
         }
-        let normed = b.layer_norm(middle, il, "ffn_norm", Norm::Rms);
+        // The file has it without the usual ending.
+        let weight = b.opt(il, "ffn_norm").unwrap_or_else(|| b.w(il, "ffn_norm.weight"));
+        let normed = b.norm(middle, Some(weight), None, Norm::Rms, Some(il));
         let cur = b.ffn(normed, il, Act::Silu, Gate::Parallel);
         stream = b.g.add(cur, middle);
     }

@@ -248,8 +248,10 @@ impl Build<'_> {
         let hparams = self.model.hparams;
         let kind = kind_of(if keys { self.cx.kind_k } else { self.cx.kind_v });
         let width = |il: usize| if keys { hparams.head_k(il) } else { hparams.head_v(il) };
+        // Only in Falcon H1 does a layer keep a state and a cache.
+        let both = hparams.arch == "falcon-h1";
         let mut widths = (0..hparams.layers.len())
-            .filter(|&il| hparams.is_swa(il) == window && hparams.owns_kv(il) && !hparams.is_recurrent(il))
+            .filter(|&il| hparams.is_swa(il) == window && hparams.owns_kv(il) && (both || !hparams.is_recurrent(il)))
             .map(width);
         let first = widths.next().filter(|&first| first > 0)?;
         let uniform = widths.all(|other| other == first);

@@ -268,6 +268,11 @@ pub fn parse_flags(engine: &str, words: &[String]) -> Result<Launch, Error> {
         transformers::NAME => Program::Transformers,
         _ => return Err(Error::UnknownProgram { word: shorten(engine), position: 1 }),
     };
+    // llama.cpp's programs take the model by a flag alone; Plimsoll's own words begin with it.
+    if program == Program::LlamaServer && words.first().is_some_and(|word| !word.starts_with('-')) {
+        let named: Vec<String> = std::iter::once("--model".to_owned()).chain(words.iter().cloned()).collect();
+        return understand(locate::located(program, named.into(), 0));
+    }
     understand(locate::located(program, words.into(), 1))
 }
 

@@ -5,6 +5,7 @@
 
 mod fit;
 mod launch;
+mod llamacpp;
 mod points;
 mod reasons;
 mod resolve;
@@ -101,11 +102,31 @@ fn file(path: &Path, rows: &[Row], models: Option<&Path>, options: Options) -> b
             trtllm::targets(&outcomes, "capacities within max(1, 2%), % of rows", (100.0, "= 100")),
         );
     }
+    let (llamacpp, other): (Vec<&Row>, Vec<&Row>) =
+        other.into_iter().partition(|row| row.text("engine") == "llama.cpp");
+    if !llamacpp.is_empty() {
+        met &= buffers(path, &llamacpp, options);
+    }
     if !other.is_empty() {
         eprintln!("{}: {} rows of an engine that is not compared yet", path.display(), other.len());
         met = false;
     }
     met
+}
+
+/// Reports llama.cpp's rows.
+fn buffers(path: &Path, rows: &[&Row], options: Options) -> bool {
+    let outcomes = llamacpp::compare(rows);
+    let targets = llamacpp::targets(&outcomes);
+    let form = if options.markdown { Form::Markdown } else { Form::Text };
+    if options.json {
+        outcomes.iter().for_each(|outcome| println!("{}", llamacpp::json(outcome)));
+    } else {
+        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into());
+        println!("{}", if form == Form::Text { name } else { format!("\n## {name}\n") });
+        print!("{}{}", llamacpp::report(&outcomes, form), vllm::shown(&targets, form));
+    }
+    targets.iter().all(|target| target.met)
 }
 
 /// Reads a file of rows.

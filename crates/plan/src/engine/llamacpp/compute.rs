@@ -66,11 +66,62 @@ fn played(ask: &Ask<'_>) -> Option<Compute> {
     let model = graph::Model::new(ask.h, ask.gguf, &placement);
     let reserve = if ask.measured { Reserve::Measured } else { Reserve::Allocated };
     let made = graph::compute_buffers(&model, &context(ask), reserve).ok()?;
-    let source = || Source::Engine("llama.cpp 0c1e57098, sched_reserve played through".into());
-    let mut sizes = made.bytes.iter().map(|bytes| Estimate::exact(Bytes::new(*bytes), source()));
+    let older = Older::of(ask, made.flash);
+    let size = |(at, bytes): (usize, &u64)| {
+        let source = Source::Engine("llama.cpp 0c1e57098, sched_reserve played through".into());
+        let exact = Estimate::exact(Bytes::new(*bytes), source);
+        if ask.rules.half_masks && ask.rules.converts_in_buffer {
+            exact
+        } else {
+            older.adjusted(&exact, at < ask.gpus.len())
+        }
+    };
+    let mut sizes = made.bytes.iter().enumerate().map(size);
     let gpus: Vec<Estimate> = sizes.by_ref().take(ask.gpus.len()).collect();
     let host = sizes.next()?;
     Some(Compute { gpus, host, flash: made.flash, graph: Some((made.nodes[0], made.splits[0])) })
+}
+
+/// What older builds did otherwise with fused attention: masks came in 32 bits and were cast, and a quantised cache was
+/// converted outside the compute buffer.
+struct Older {
+    /// Bytes that masks took more of a GPU.
+    masks: f64,
+    /// Bytes that masks took more of the host.
+    masks_host: f64,
+    /// Bytes of a converted cache that lay elsewhere.
+    converted: f64,
+}
+
+impl Older {
+    fn of(ask: &Ask<'_>, flash: bool) -> Older {
+        let context = ask.context;
+        let windows = ask.h.layers.iter().any(|layer| layer.swa);
+        let cells = context.cells + if windows { context.cells_swa } else { 0 };
+        let mask = context.reserved() as f64 * cells as f64;
+        let late = flash && !ask.rules.half_masks;
+        let numbers = |layer: usize| {
+            let one = |kind: plimsoll_facts::gguf::GgmlType, n: u64| if kind.is_quantised() { n } else { 0 };
+            one(context.asked.kind_k, ask.h.k_gqa(layer)).saturating_add(one(context.asked.kind_v, ask.h.v_gqa(layer)))
+        };
+        let widest = (0..ask.h.layers.len()).map(numbers).max().unwrap_or(0) as f64;
+        let copies = 2.0 * context.cells as f64 * context.streams as f64 * widest;
+        Older {
+            masks: if late { 4.0 * mask } else { 0.0 },
+            masks_host: if late { 2.0 * mask } else { 0.0 },
+            converted: if flash && !ask.rules.converts_in_buffer { copies } else { 0.0 },
+        }
+    }
+
+    /// A size of today's graph as an estimate for an older build.
+    fn adjusted(&self, today: &Estimate, gpu: bool) -> Estimate {
+        let more = if gpu { self.masks - self.converted } else { self.masks_host };
+        let bytes = today.bytes.as_f64();
+        let middle = (bytes + more).max(bytes * 0.4);
+        let source = Source::Derived("today's graph with the masks and casts of older builds".into());
+        let at = |share: f64| Bytes::from_f64(middle * share);
+        Estimate::between(at(0.85), at(1.0), at(1.2), source)
+    }
 }
 
 /// Where everything lies, as the graph wants it.

@@ -113,6 +113,7 @@ impl Site<'_> {
             overrides: trial.overrides.clone(),
             host: self.host,
             drafting: self.drafting,
+            output_first: self.rules.fits,
         }
     }
 }

@@ -75,8 +75,15 @@ pub fn case(row: &Value, h: &Hparams) -> Result<Case, Error> {
 fn layout(text: &str, h: &Hparams) -> Result<Offload, Error> {
     let unknown = || Error::Request(format!("layout `{text}` is not known"));
     let host = Host { mapped: false, ..Host::default() };
-    let mut offload =
-        Offload { gpus: 0, layers: None, shares: Vec::new(), overrides: Vec::new(), host, drafting: false };
+    let mut offload = Offload {
+        gpus: 0,
+        layers: None,
+        shares: Vec::new(),
+        overrides: Vec::new(),
+        host,
+        drafting: false,
+        output_first: true,
+    };
     if let Some(rest) = text.strip_prefix("CPU") {
         offload.host.repack = match rest {
             "" => true,

@@ -25,6 +25,8 @@ pub struct Offload {
     pub host: Host,
     /// Whether drafting layers are loaded.
     pub drafting: bool,
+    /// Whether the output is the first layer to go (since 2025-12-15); before, it is the last.
+    pub output_first: bool,
 }
 
 /// Tensors that go elsewhere (`--override-tensor`).
@@ -168,10 +170,11 @@ fn layer_places(h: &Hparams, offload: &Offload) -> Vec<Where> {
     let count = h.layers.len() + 1;
     let wanted = offload.layers.map_or(count, |layers| usize::try_from(layers).unwrap_or(usize::MAX));
     let on_gpus = if offload.gpus == 0 { 0 } else { wanted.min(count) };
-    let start = count - on_gpus;
+    // Older builds count the output after all other layers.
+    let start = if offload.output_first { count - on_gpus } else { (count - 1).saturating_sub(on_gpus) };
     let splits = splits(offload);
     let place = |layer: usize| {
-        if layer < start {
+        if layer < start || layer - start >= on_gpus {
             return Where::Host;
         }
         let at = (layer - start) as f32 / on_gpus as f32;

@@ -29,7 +29,7 @@ fn card(gib: f64, count: u32) -> Card {
 fn plan_on(cards: &[Card], version: Version, options: &Value) -> Result<Plan, Error> {
     let (model, given) = (llama(32), Given::default());
     let options = options.as_object().unwrap();
-    transformers::plan(&Question { model: &model, gguf: None, cards, version, options, given: &given })
+    transformers::plan(&Question { model: &model, gguf: None, companions: &[], cards, version, options, given: &given })
 }
 
 fn plan(options: Value) -> Plan {

@@ -61,10 +61,8 @@ impl Device {
     #[must_use]
     pub fn size_in_buffer(self, tensor: &Tensor, all: &[Tensor]) -> u64 {
         let Self::Cuda { capability } = self else { return tensor.bytes() };
-        let mut size = match tensor.op {
-            Op::FlashAttn { .. } => fattn::bytes(capability, tensor, all),
-            _other => tensor.bytes(),
-        };
+        let attends = matches!(tensor.op, Op::FlashAttn { .. });
+        let mut size = if attends { fattn::bytes(capability, tensor, all) } else { tensor.bytes() };
         let spare = tensor.ne[0] % ROW_PADDING;
         if tensor.kind.is_quantized() && spare != 0 {
             size = size.saturating_add(tensor.kind.row(ROW_PADDING - spare));
@@ -76,13 +74,14 @@ impl Device {
     #[must_use]
     pub fn takes_over(self, tensor: &Tensor) -> bool {
         let Self::Cuda { .. } = self else { return false };
-        let rows = match tensor.op {
-            Op::GetRows => 0,
-            Op::MulMat { .. } => tensor.ne[1],
-            Op::MulMatId { .. } | Op::Rope => tensor.ne[2],
-            _other => tensor.rows(),
+        let rows = if matches!(tensor.op, Op::MulMat { .. }) {
+            tensor.ne[1]
+        } else if matches!(tensor.op, Op::MulMatId { .. } | Op::Rope) {
+            tensor.ne[2]
+        } else {
+            tensor.rows()
         };
-        rows >= OFFLOAD_MIN_ROWS
+        tensor.op != Op::GetRows && rows >= OFFLOAD_MIN_ROWS
     }
 
     /// Whether it runs an operation.
@@ -111,17 +110,13 @@ fn cpu_runs<'a>(tensor: &Tensor, source: impl Fn(usize) -> Option<&'a Tensor>) -
     if repacked {
         return repacked_runs(tensor, source);
     }
-    match tensor.op {
-        Op::MulMat { hadamard } => {
-            let (Some(a), Some(b)) = (source(0), source(1)) else { return true };
-            let plain = b.kind == Kind::F32 || b.kind == dot_kind(a.kind);
-            plain
-                || (hadamard && a.kind == Kind::F32 && b.kind == Kind::F16)
-                || (b.kind == Kind::BF16 && a.kind == Kind::F32)
-        }
-        Op::SsmScan { snapshots } => snapshots == 1 || source(3).is_some_and(|s| s.ne[0] == 1),
-        _other => true,
+    if let Op::SsmScan { snapshots } = tensor.op {
+        return snapshots == 1 || source(3).is_some_and(|s| s.ne[0] == 1);
     }
+    let Op::MulMat { hadamard } = tensor.op else { return true };
+    let (Some(a), Some(b)) = (source(0), source(1)) else { return true };
+    let plain = b.kind == Kind::F32 || b.kind == dot_kind(a.kind);
+    plain || (hadamard && a.kind == Kind::F32 && b.kind == Kind::F16) || (b.kind == Kind::BF16 && a.kind == Kind::F32)
 }
 
 /// The type that the CPU's product wants its second operand in (`vec_dot_type`), as far as graphs hold it.
@@ -135,15 +130,9 @@ fn dot_kind(weight: Kind) -> Kind {
 
 fn repacked_runs<'a>(tensor: &Tensor, source: impl Fn(usize) -> Option<&'a Tensor>) -> bool {
     let (Some(a), Some(b)) = (source(0), source(1)) else { return false };
-    let wanted = match tensor.op {
-        Op::MulMat { .. } => 2,
-        Op::MulMatId { .. } => 3,
-        _other => return false,
-    };
-    a.store == Some(Store::Repacked)
-        && a.dims() == wanted
-        && !matches!(b.store, Some(Store::Device(_)))
-        && b.kind == Kind::F32
+    let shaped = (matches!(tensor.op, Op::MulMat { .. }) && a.dims() == 2)
+        || (matches!(tensor.op, Op::MulMatId { .. }) && a.dims() == 3);
+    a.store == Some(Store::Repacked) && shaped && !matches!(b.store, Some(Store::Device(_))) && b.kind == Kind::F32
 }
 
 /// Weight types that CUDA multiplies.

@@ -101,10 +101,11 @@ impl Part<'_> {
 
     fn router(&self, start: usize) -> Option<Router> {
         let mut at = start;
-        match self.op(at)? {
-            Op::SoftMax { plain: true } | Op::Unary(Unary::Sigmoid) => {}
-            Op::Unary(Unary::Softplus) if self.op(at + 1)? == Op::Sqrt && self.reads(at + 1, 0, at) => at += 1,
-            _other => return None,
+        let first = self.op(at)?;
+        if first == Op::Unary(Unary::Softplus) && self.op(at + 1)? == Op::Sqrt && self.reads(at + 1, 0, at) {
+            at += 1;
+        } else if !matches!(first, Op::SoftMax { plain: true } | Op::Unary(Unary::Sigmoid)) {
+            return None;
         }
         let probabilities = at;
         let reshaped = at + 1;

@@ -125,7 +125,7 @@ impl<'a> Pass<'a> {
         for list in [self.graph.leafs.clone(), self.graph.nodes.clone()] {
             for id in list {
                 if self.backend[id.index()].is_none() {
-                    self.backend[id.index()] = self.from_memory(id);
+                    self.backend[id.index()] = self.by_memory(id);
                 }
             }
         }
@@ -148,7 +148,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Pass 1: operations on memory that exists go where it is.
-    fn from_memory(&self, id: Id) -> Option<u8> {
+    fn by_memory(&self, id: Id) -> Option<u8> {
         let tensor = self.graph.get(id);
         let owner = tensor.view_src.unwrap_or(id);
         if let Some(store) = self.graph.get(owner).store {

@@ -3,6 +3,7 @@
 mod decoder;
 mod delta;
 mod dense;
+mod gemma4;
 mod hybrids;
 mod latent;
 mod llama;
@@ -28,6 +29,7 @@ fn dense(arch: &str) -> Option<Builder> {
     match arch {
         "llama" => Some(llama::build),
         "command-r" | "cohere2" | "phi2" | "falcon" | "plamo" => Some(parallel::build),
+        "gemma4" => Some(gemma4::build),
         "gptneox" => Some(parallel::gptneox),
         "stablelm" => Some(parallel::stablelm),
         "deci" => Some(parallel::deci),

@@ -10,11 +10,11 @@ use crate::engine::llamacpp::hparams::Swa;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sum {
     /// Dense + residual, + attention (Cohere).
-    ResidualFirst,
+    DenseResidualAttention,
     /// Attention + dense, + residual (Phi-2).
-    AttentionFirst,
+    AttentionDenseResidual,
     /// Dense + attention, + residual (Falcon, PLaMo).
-    DenseFirst,
+    DenseAttentionResidual,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +37,25 @@ fn style(arch: &str) -> Style {
         second_norm: false,
         act: Act::Silu,
         gate: Gate::Parallel,
-        sum: Sum::ResidualFirst,
+        sum: Sum::DenseResidualAttention,
     };
     match arch {
         "cohere2" => Style { windowed_rope: true, ..cohere },
-        "phi2" => {
-            Style { scaled_queries: true, act: Act::Gelu, gate: Gate::Sequential, sum: Sum::AttentionFirst, ..cohere }
-        }
-        "falcon" => Style { second_norm: true, act: Act::Gelu, gate: Gate::Sequential, sum: Sum::DenseFirst, ..cohere },
-        "plamo" => Style { norm: Norm::Rms, sum: Sum::DenseFirst, ..cohere },
+        "phi2" => Style {
+            scaled_queries: true,
+            act: Act::Gelu,
+            gate: Gate::Sequential,
+            sum: Sum::AttentionDenseResidual,
+            ..cohere
+        },
+        "falcon" => Style {
+            second_norm: true,
+            act: Act::Gelu,
+            gate: Gate::Sequential,
+            sum: Sum::DenseAttentionResidual,
+            ..cohere
+        },
+        "plamo" => Style { norm: Norm::Rms, sum: Sum::DenseAttentionResidual, ..cohere },
         _command_r => cohere,
     }
 }
@@ -91,9 +101,9 @@ pub fn build(b: &mut Build<'_>) {
 
 fn sum(b: &mut Build<'_>, sum: Sum, [attention, dense, residual]: [Id; 3]) -> Id {
     let [first, second, third] = match sum {
-        Sum::ResidualFirst => [dense, residual, attention],
-        Sum::AttentionFirst => [attention, dense, residual],
-        Sum::DenseFirst => [dense, attention, residual],
+        Sum::DenseResidualAttention => [dense, residual, attention],
+        Sum::AttentionDenseResidual => [attention, dense, residual],
+        Sum::DenseAttentionResidual => [dense, attention, residual],
     };
     let both = b.g.add(first, second);
     b.g.add(both, third)

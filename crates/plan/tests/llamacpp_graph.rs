@@ -1,19 +1,39 @@
 //! Are compute buffers the engine's own, to the byte? Compared with sizes that llama.cpp printed for real shapes.
+//!
+//! With ../shared all rows of the oracle are read (every sixteenth in a build without optimisation), else a few that are
+//! kept beside this file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use plimsoll_facts::gguf::{self, GgmlType, Gguf, Input};
 use plimsoll_plan::engine::llamacpp::graph::{
-    self, Context, Device, Flash, Model, Placement, Pooling, Reserve, Rules, Store,
+    self, Context, Device, Flash, Model, Placement, Pooling, Reservation, Reserve, Rules,
 };
 use plimsoll_plan::engine::llamacpp::hparams::{Hparams, Swa};
 use serde_json::Value;
 
-fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("PLIMSOLL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    folder.join("data/oracle/llamacpp").is_dir().then_some(folder)
+/// The oracle's rows and where their headers are.
+struct Oracle {
+    rows: String,
+    headers: PathBuf,
+    every: usize,
+}
+
+fn oracle() -> Oracle {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or_else(|| beside.join("../../../shared"), PathBuf::from);
+    let packed = shared.join("data/oracle/llamacpp/runs.jsonl.gz");
+    let unpacked = std::process::Command::new("gzip").arg("-dc").arg(&packed).output();
+    if let Ok(output) = unpacked
+        && output.status.success()
+    {
+        let every = if cfg!(debug_assertions) { 16 } else { 1 };
+        return Oracle { rows: String::from_utf8(output.stdout).unwrap(), headers: shared.join("data/gguf"), every };
+    }
+    eprintln!("SKIPPED all but the rows kept beside the test: {} cannot be read", packed.display());
+    let folder = beside.join("tests/llamacpp_graph");
+    Oracle { rows: std::fs::read_to_string(folder.join("rows.jsonl")).unwrap(), headers: folder, every: 1 }
 }
 
 fn read_gguf(path: &Path) -> Gguf {
@@ -26,20 +46,22 @@ fn kind(name: &str) -> GgmlType {
     GgmlType::parse(name).unwrap_or_else(|| panic!("{name}"))
 }
 
+fn truth(row: &Value, key: &str) -> bool {
+    row.get(key).and_then(Value::as_bool).unwrap_or(false)
+}
+
 /// Layers, output and tensors where the row's layout puts them.
 fn placement(row: &Value, gguf: &Gguf, hparams: &Hparams) -> Placement {
     let layout = row["layout"].as_str().unwrap();
-    let gpus: u8 = if layout.starts_with("CPU") {
-        0
-    } else if layout.contains("x2") {
-        2
-    } else {
-        1
+    let gpus: u8 = match layout {
+        "CPU" | "CPU-norepack" => 0,
+        "CUDA x2 all layers" => 2,
+        _ => 1,
     };
     let count = hparams.layers.len();
     let ngl = match layout {
-        _ if gpus == 0 || layout.ends_with("ngl 0") => 0,
-        _ if layout.ends_with("half layers") => count / 2,
+        "CPU" | "CPU-norepack" | "CUDA x1 ngl 0" => 0,
+        "CUDA x1 half layers" => count / 2,
         _ => count + 1,
     };
     let mut devices = vec![Device::Cuda { capability: 860 }; usize::from(gpus)];
@@ -49,58 +71,47 @@ fn placement(row: &Value, gguf: &Gguf, hparams: &Hparams) -> Placement {
         if il < first || gpus == 0 {
             return gpus;
         }
-        let share = (il - first) as f64 / ngl.min(count + 1) as f64;
-        ((share * f64::from(gpus)).floor() as u8).min(gpus - 1)
+        u8::try_from((il - first) * usize::from(gpus) / ngl.min(count + 1)).unwrap().min(gpus - 1)
     };
     let store = |backend: u8| devices[usize::from(backend)].store(backend);
     let layers: Vec<u8> = (0..count).map(backend).collect();
-    let moe_on_cpu = layout.contains("n-cpu-moe");
-    let tensors = gguf
-        .tensors
-        .iter()
-        .map(|tensor| {
-            if moe_on_cpu && tensor.name.contains("_exps") {
-                return store(gpus);
-            }
-            match tensor.name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok()) {
-                Some(il) => store(layers[il]),
-                None if tensor.name.starts_with("output") => store(backend(count)),
-                None => store(gpus),
-            }
-        })
-        .collect();
-    let kv_on_cpu = row.get("no_kv_offload").and_then(Value::as_bool).unwrap_or(false);
+    let experts_on_cpu = layout.contains("n-cpu-moe");
+    let place = |name: &str| {
+        let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+        match layer {
+            Some(_) if experts_on_cpu && name.contains("_exps") => store(gpus),
+            Some(il) => store(layers[il]),
+            None if name.starts_with("output") => store(backend(count)),
+            None => store(gpus),
+        }
+    };
     let full_offload = ngl > count;
     Placement {
         tied_output: store(backend(count)),
-        pipeline: gpus > 1 && full_offload && !kv_on_cpu && !moe_on_cpu,
+        pipeline: gpus > 1 && full_offload && !truth(row, "no_kv_offload") && !experts_on_cpu,
         full_offload,
+        tensors: gguf.tensors.iter().map(|tensor| place(&tensor.name)).collect(),
         devices,
         layers,
-        tensors,
     }
 }
 
 fn context(row: &Value, hparams: &Hparams) -> Context {
-    let number = |key: &str| row[key].as_u64().unwrap_or(0);
-    let truth = |key: &str| row.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let (sequences, ubatch, unified) = (number("n_seq_max"), number("n_ubatch"), truth("kv_unified"));
+    let number = |key: &str| row.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let (sequences, ubatch, unified) = (number("n_seq_max"), number("n_ubatch"), truth(row, "kv_unified"));
     let cells = if unified { number("n_ctx") } else { number("n_ctx_seq") };
-    let pad = |n: u64| n.next_multiple_of(256);
-    let cells_swa = if hparams.swa == Swa::None || truth("swa_full") {
+    let windows = if unified { sequences } else { 1 };
+    let cells_swa = if hparams.swa == Swa::None || truth(row, "swa_full") {
         cells
     } else {
-        pad((hparams.window * if unified { sequences } else { 1 } + ubatch).min(cells))
+        (hparams.window * windows + ubatch).min(cells).next_multiple_of(256)
     };
-    let outputs = match number("n_outputs_max") {
-        0 => number("n_batch"),
-        given => given,
-    };
+    let outputs = number("n_outputs_max");
     Context {
         tokens: number("n_ctx"),
         ubatch,
         sequences,
-        outputs,
+        outputs: if outputs == 0 { number("n_batch") } else { outputs },
         unified,
         flash: match row["flash_attn"].as_str().unwrap() {
             "off" => Flash::Off,
@@ -111,13 +122,20 @@ fn context(row: &Value, hparams: &Hparams) -> Context {
         kind_v: kind(row["type_v"].as_str().unwrap()),
         cells,
         cells_swa,
-        offload_kv: !truth("no_kv_offload"),
+        offload_kv: !truth(row, "no_kv_offload"),
         offload_ops: true,
-        embeddings: truth("embeddings"),
+        embeddings: truth(row, "embeddings"),
         pooling: Pooling::None,
-        snapshots: row.get("n_rs_seq").and_then(Value::as_u64).unwrap_or(0),
+        snapshots: number("n_rs_seq"),
         rules: Rules::NEWEST,
     }
+}
+
+/// The prompt graph's and the generation graph's number; the engine prints one when they are equal.
+fn pair(row: &Value, key: &str) -> [usize; 2] {
+    let list = row[key].as_array().unwrap();
+    let at = |n: usize| usize::try_from(list[n.min(list.len() - 1)].as_u64().unwrap()).unwrap();
+    [at(0), at(1)]
 }
 
 #[derive(Default)]
@@ -127,118 +145,70 @@ struct Score {
     close: usize,
     nodes: usize,
     splits: usize,
-    errors: usize,
 }
 
-fn pair(row: &Value, key: &str) -> [usize; 2] {
-    let list: Vec<usize> =
-        row[key].as_array().map(|a| a.iter().filter_map(|v| Some(v.as_u64()? as usize)).collect()).unwrap_or_default();
-    match list[..] {
-        [both] => [both, both],
-        [a, b, ..] => [a, b],
-        [] => [0, 0],
+impl Score {
+    fn add(&mut self, row: &Value, devices: &[Device], got: &Reservation) {
+        let name = |n: usize| match devices[n] {
+            Device::Cpu { pinned: true } => "CUDA_Host".to_owned(),
+            Device::Cpu { pinned: false } => "CPU".to_owned(),
+            Device::Cuda { .. } => format!("CUDA{n}"),
+        };
+        let want = |n: usize| {
+            let mib = row["compute_buffer_mib"].get(name(n)).and_then(Value::as_f64).unwrap_or(0.0);
+            mib * 1_048_576.0
+        };
+        let off = |n: usize| (got.bytes[n] as f64 - want(n)).abs();
+        let all = 0..devices.len();
+        self.rows += 1;
+        self.exact += usize::from(all.clone().all(|n| off(n) < 0.5));
+        self.close += usize::from(all.clone().all(|n| off(n) <= 0.02 * want(n)));
+        self.nodes += usize::from(got.nodes == pair(row, "graph_nodes") && got.flash == truth(row, "fa_enabled"));
+        self.splits += usize::from(got.splits == pair(row, "graph_splits"));
     }
 }
 
 #[test]
 fn compute_buffers_are_the_engines_own() {
-    let Some(shared) = shared() else {
-        eprintln!("SKIPPED: ../shared/data/oracle/llamacpp is not there");
-        return;
-    };
-    let path = shared.join("data/oracle/llamacpp/runs.jsonl.gz");
-    let out = std::process::Command::new("gzip").arg("-dc").arg(&path).output().unwrap();
-    let only = std::env::var("ONLY").unwrap_or_default();
-    let show: usize = std::env::var("SHOW").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
-    let mut shown = 0;
+    let oracle = oracle();
     let mut files: BTreeMap<String, (Gguf, Hparams)> = BTreeMap::new();
     let mut scores: BTreeMap<(String, String), Score> = BTreeMap::new();
-    let text = String::from_utf8(out.stdout).unwrap();
-    for line in text.lines() {
+    for line in oracle.rows.lines().step_by(oracle.every) {
         let row: Value = serde_json::from_str(line).unwrap();
-        if row["ok"] != true || !only.is_empty() && !line.contains(&only) {
+        if row["ok"] != true {
             continue;
         }
-        let model = row["model"].as_str().unwrap();
-        let quant = row["quant_type"].as_str().unwrap();
+        let (model, quant) = (row["model"].as_str().unwrap(), row["quant_type"].as_str().unwrap());
         let file = format!("{model}-{}.header.gguf", if quant == "MXFP4" { "F16" } else { quant });
         let (gguf, hparams) = files.entry(file.clone()).or_insert_with(|| {
-            let gguf = read_gguf(&shared.join("data/gguf").join(&file));
+            let gguf = read_gguf(&oracle.headers.join(&file));
             let hparams = Hparams::read(&gguf).unwrap();
             (gguf, hparams)
         });
-        if graph::arch::builder(&hparams.arch).is_none() {
-            continue;
-        }
-        let key = (model.to_owned(), row["layout"].as_str().unwrap().to_owned());
-        let score = scores.entry(key).or_default();
-        score.rows += 1;
         let placement = placement(&row, gguf, hparams);
         let cx = context(&row, hparams);
-        let model = Model::new(hparams, gguf, &placement);
-        let got = match graph::compute_buffers(&model, &cx, Reserve::Measured) {
-            Ok(got) => got,
-            Err(error) => {
-                score.errors += 1;
-                if shown < show {
-                    shown += 1;
-                    eprintln!("{} {}: {error}", row["model"], row["command"]);
-                }
-                continue;
-            }
-        };
-        let names = |n: usize| match placement.devices[n] {
-            Device::Cpu { pinned: true } => "CUDA_Host".to_owned(),
-            Device::Cpu { pinned: false } => "CPU".to_owned(),
-            Device::Cuda { .. } => format!("CUDA{n}"),
-        };
-        let mut exact = true;
-        let mut close = true;
-        let mut text = String::new();
-        for (n, &bytes) in got.bytes.iter().enumerate() {
-            let want = row["compute_buffer_mib"].get(names(n)).and_then(Value::as_f64).unwrap_or(0.0) * 1_048_576.0;
-            let off = (bytes as f64 - want).abs();
-            exact &= off < 0.5;
-            close &= off <= 0.02 * want.max(1.0);
-            text += &format!(" {}: {:.4} not {:.4} MiB", names(n), bytes as f64 / 1_048_576.0, want / 1_048_576.0);
-        }
-        let nodes = got.nodes == pair(&row, "graph_nodes") && got.flash == row["fa_enabled"];
-        let splits = got.splits == pair(&row, "graph_splits");
-        score.exact += usize::from(exact);
-        score.close += usize::from(close);
-        score.nodes += usize::from(nodes);
-        score.splits += usize::from(splits);
-        if !(exact && nodes && splits) && shown < show {
-            shown += 1;
-            eprintln!(
-                "{} {}:{text}; fa {} not {}; nodes {:?} not {}; splits {:?} not {}",
-                row["model"],
-                row["command"],
-                got.flash,
-                row["fa_enabled"],
-                got.nodes,
-                row["graph_nodes"],
-                got.splits,
-                row["graph_splits"]
-            );
-        }
+        let got = graph::compute_buffers(&Model::new(hparams, gguf, &placement), &cx, Reserve::Measured);
+        let got = got.unwrap_or_else(|e| panic!("{model} {}: {e}", row["command"]));
+        let key = (hparams.arch.clone(), row["layout"].as_str().unwrap().to_owned());
+        scores.entry(key).or_default().add(&row, &placement.devices, &got);
     }
     let mut total = Score::default();
-    for ((model, layout), s) in &scores {
+    for ((arch, layout), s) in &scores {
         eprintln!(
-            "{model:24} {layout:24} rows {:4} exact {:4} within 2% {:4} nodes {:4} splits {:4} errors {:3}",
-            s.rows, s.exact, s.close, s.nodes, s.splits, s.errors
+            "{arch:14} {layout:22} rows {:4}, exact {:4}, within 2% {:4}, nodes {:4}, splits {:4}",
+            s.rows, s.exact, s.close, s.nodes, s.splits
         );
         total.rows += s.rows;
         total.exact += s.exact;
         total.close += s.close;
         total.nodes += s.nodes;
         total.splits += s.splits;
-        total.errors += s.errors;
     }
     eprintln!(
-        "all: rows {} exact {} within 2% {} nodes {} splits {} errors {}",
-        total.rows, total.exact, total.close, total.nodes, total.splits, total.errors
+        "all: rows {}, exact {}, within 2% {}, nodes {}, splits {}",
+        total.rows, total.exact, total.close, total.nodes, total.splits
     );
-    let _ = Store::Host;
+    // Two rows of a hybrid model with its cache on the host differ in bytes, one with state snapshots in its nodes.
+    let close_to = |count: usize| count + 3 >= total.rows;
+    assert!(total.rows >= 40 && close_to(total.exact) && close_to(total.nodes) && total.splits == total.rows);
 }

@@ -379,15 +379,15 @@ impl Graph {
         self.like(Op::Rope, a, &[Some(positions), factors])
     }
 
-    /// `ggml_flash_attn_ext` with sinks.
-    pub fn flash_attn(&mut self, qkv: [Id; 3], mask: Option<Id>, sinks: Option<Id>, alibi: bool) -> Id {
+    /// `ggml_flash_attn_ext` with sinks; `op` is an [`Op::FlashAttn`].
+    pub fn flash_attn(&mut self, qkv: [Id; 3], mask: Option<Id>, sinks: Option<Id>, op: Op) -> Id {
         let [q, k, v] = qkv;
         let (q_ne, k_ne, v_ne) = (self.ne(q), self.ne(k), self.ne(v));
         if q_ne[0] != k_ne[0] || q_ne[3] != k_ne[3] || k_ne[2] == 0 || q_ne[2] % k_ne[2].max(1) != 0 {
             self.fail(|| format!("queries of shape {q_ne:?} do not attend to keys of shape {k_ne:?}"));
         }
         let ne = [v_ne[0], q_ne[2], q_ne[1], q_ne[3]];
-        self.result(Op::FlashAttn { alibi }, Kind::F32, ne, &[Some(q), Some(k), Some(v), mask, sinks])
+        self.result(op, Kind::F32, ne, &[Some(q), Some(k), Some(v), mask, sinks])
     }
 
     /// `ggml_concat`.

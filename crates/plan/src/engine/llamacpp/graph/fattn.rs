@@ -29,7 +29,7 @@ pub fn kernel(capability: u32, tensor: &Tensor, all: &[Tensor]) -> Option<Kernel
     let source = |slot: usize| tensor.src[slot].map(|id: Id| &all[id.index()]);
     let (q, k, v) = (source(0)?, source(1)?, source(2)?);
     let mask = source(3);
-    let alibi = tensor.op == (Op::FlashAttn { alibi: true });
+    let alibi = matches!(tensor.op, Op::FlashAttn { alibi: true, .. });
     let ratio = q.ne[2].checked_div(k.ne[2])?;
     let aligned = [Some(q), Some(k), Some(v), mask]
         .into_iter()
@@ -95,9 +95,10 @@ fn compiled(k: Kind, v: Kind) -> bool {
     as_half(k) == as_half(v) && matches!(as_half(k).id, 1 | 2 | 8 | 30)
 }
 
-/// Bytes of the result with its F16 copies of keys and values.
+/// Bytes of the result with its F16 copies of keys and values, where the build keeps them there.
 #[must_use]
 pub fn bytes(capability: u32, tensor: &Tensor, all: &[Tensor]) -> u64 {
+    let Op::FlashAttn { converts: true, .. } = tensor.op else { return tensor.bytes() };
     let (Some(k), Some(v)) = (tensor.src[1], tensor.src[2]) else { return tensor.bytes() };
     let (k, v) = (&all[k.index()], &all[v.index()]);
     let converts = |kind: Kind| match kernel(capability, tensor, all) {

@@ -118,7 +118,7 @@ pub struct Rules {
     pub rotates: bool,
     /// The input may be embeddings in the same graph (since early 2026): one more host tensor.
     pub embedding_input: bool,
-    /// Cache rows are written at indices (`set_rows`, since 2025-07); before, into views.
+    /// Cache rows are written at indices (`set_rows`, since 2025-07); before, they were copied into a view.
     pub gated_split: bool,
 }
 

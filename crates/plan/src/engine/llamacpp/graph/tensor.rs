@@ -130,7 +130,7 @@ pub enum Op {
     Set,
     SoftMax { plain: bool },
     Rope,
-    FlashAttn { alibi: bool },
+    FlashAttn { alibi: bool, converts: bool },
     Concat { dim: u8 },
     Repeat,
     Pad,

@@ -5,7 +5,7 @@
 
 use super::{Build, Id};
 use crate::engine::llamacpp::graph::model::kind_of;
-use crate::engine::llamacpp::graph::tensor::{Kind, Store, Unary};
+use crate::engine::llamacpp::graph::tensor::{Kind, Op, Store, Unary};
 use crate::engine::llamacpp::hparams::{Swa, is_diffusion};
 
 /// Queries, keys and values of a layer.
@@ -218,13 +218,16 @@ impl Build<'_> {
         Attn { full, window, cache: Cache::None }
     }
 
-    fn mask_kind(&self) -> Kind {
-        if self.flash { Kind::F16 } else { Kind::F32 }
+    /// A mask of that shape: F16 for fused attention; older builds made it of an F32 input.
+    fn mask(&mut self, ne: [u64; 4]) -> Id {
+        let half = self.flash && self.cx.rules.half_masks;
+        let mask = self.g.input(if half { Kind::F16 } else { Kind::F32 }, ne);
+        if self.flash && !half { self.g.cast(mask, Kind::F16) } else { mask }
     }
 
     fn own_mask(&mut self) -> AttnInputs {
-        let (kind, tokens) = (self.mask_kind(), self.batch.tokens);
-        let mask = self.g.input(kind, [tokens, tokens, 1, 1]);
+        let tokens = self.batch.tokens;
+        let mask = self.mask([tokens, tokens, 1, 1]);
         AttnInputs { k_idxs: None, v_idxs: None, mask, k_rot: None, v_rot: None, cells: tokens }
     }
 
@@ -236,8 +239,7 @@ impl Build<'_> {
         let both = cache == Cache::Both;
         let k_idxs = Some(self.g.input(Kind::I64, [tokens, 1, 1, 1]));
         let v_idxs = both.then(|| self.g.input(Kind::I64, [tokens.saturating_mul(values), 1, 1, 1]));
-        let kind = self.mask_kind();
-        let mask = self.g.input(kind, [cells, tokens / streams, 1, streams]);
+        let mask = self.mask([cells, tokens / streams, 1, streams]);
         let k_rot = both.then(|| self.rotation(window, true)).flatten();
         let v_rot = both.then(|| self.rotation(window, false)).flatten();
         AttnInputs { k_idxs, v_idxs, mask, k_rot, v_rot, cells }
@@ -331,6 +333,9 @@ impl Build<'_> {
     /// Writes keys into the cache (`cpy_k`).
     pub fn store_keys(&mut self, il: usize, k: Id, rows: Id) -> Id {
         let cache = self.cache(il, true);
+        if !self.cx.rules.gated_split {
+            return self.store_in_view(cache, k);
+        }
         let (ne, nb) = (self.g.ne(k), self.g.nb(k));
         let flat = self.g.view_2d(k, [ne[0].saturating_mul(ne[1]), ne[2]], nb[2], 0);
         let merged = self.merge_streams(cache);
@@ -347,6 +352,9 @@ impl Build<'_> {
         let cache = self.cache(il, false);
         let (ne, nb) = (self.g.ne(v), self.g.nb(v));
         let width = ne[0].saturating_mul(ne[1]);
+        if !self.cx.rules.gated_split {
+            return self.store_values_in_view(cache, v);
+        }
         if !self.values_transposed() {
             let flat = self.g.view_2d(v, [width, ne[2]], nb[2], 0);
             let merged = self.merge_streams(cache);
@@ -364,6 +372,26 @@ impl Build<'_> {
         let elements = self.g.get(flat).elements();
         let column = self.g.reshape_2d(flat, 1, elements);
         self.g.set_rows(cells, column, rows)
+    }
+
+    /// Copies rows into the beginning of a cache, as builds before 2025-07 did.
+    fn store_in_view(&mut self, cache: Id, rows: Id) -> Id {
+        let elements = self.g.get(rows).elements();
+        let view = self.g.view_1d(cache, elements, 0);
+        self.g.cpy(rows, view)
+    }
+
+    fn store_values_in_view(&mut self, cache: Id, v: Id) -> Id {
+        if !self.values_transposed() {
+            return self.store_in_view(cache, v);
+        }
+        let (ne, cells, kind) = (self.g.ne(v), self.g.ne(cache)[1], self.g.get(cache).kind);
+        let width = ne[0].saturating_mul(ne[1]);
+        let packed = self.g.get(v).is_contiguous();
+        let flat = if packed { self.g.reshape_2d(v, width, ne[2]) } else { self.g.cont_as(v, [width, ne[2], 1, 1]) };
+        let turned = self.g.transpose(flat);
+        let view = self.g.view_2d(cache, [ne[2], width], kind.row(cells), 0);
+        self.g.cpy(turned, view)
     }
 
     /// Attention of a layer, with its output projection (`build_attn`).
@@ -457,8 +485,9 @@ impl Build<'_> {
             v = self.g.transpose(v);
         }
         let [k, v] = [k, v].map(|id| if self.g.get(id).kind == Kind::F32 { self.g.cast(id, Kind::F16) } else { id });
-        let alibi = self.model.hparams.alibi;
-        let mut cur = self.g.flash_attn([q, k, v], Some(mask), extra.sinks, alibi);
+        let converts = self.cx.rules.converts_in_buffer;
+        let op = Op::FlashAttn { alibi: self.model.hparams.alibi, converts };
+        let mut cur = self.g.flash_attn([q, k, v], Some(mask), extra.sinks, op);
         self.fused.push((cur, il));
         if let Some(v_mla) = extra.v_mla {
             cur = self.g.permute(cur, [0, 2, 1, 3]);

@@ -2,17 +2,18 @@
 //! fused operation.
 //!
 //! Follows `llm_build_delta_net_base` and the linear layers of Qwen3-Next and Qwen3.5 (llama.cpp 0c1e57098,
-//! src/models/{delta-net-base,qwen3next,qwen35}.cpp), without rollback snapshots. That commit always fuses
+//! src/models/{delta-net-base,qwen3next,qwen35}.cpp). That commit always fuses
 //! (`cparams.fused_gdn_ar`, `fused_gdn_ch`; src/llama-context.cpp).
 
-use super::mamba::{Sizes, biased, load, seq_tokens, ssm_conv};
+use super::mamba::{self, Sizes, biased, load, seq_tokens, ssm_conv};
 use crate::engine::llamacpp::graph::build::{Build, Norm, States};
 use crate::engine::llamacpp::graph::tensor::{Id, Kind, Op, Unary};
 
-/// `ggml_gated_delta_net` without snapshots: q, k, v, gate, beta and state.
+/// `ggml_gated_delta_net`: q, k, v, gate, beta and state; the result holds a state per snapshot.
 pub fn gated_delta_net(b: &mut Build<'_>, sources: [Id; 6]) -> Id {
     let [size, heads, tokens, seqs] = b.g.ne(sources[2]);
-    let rows = tokens.saturating_mul(seqs).saturating_add(size.saturating_mul(seqs));
+    let kept = mamba::snapshots(b);
+    let rows = tokens.saturating_mul(seqs).saturating_add(kept.saturating_mul(size).saturating_mul(seqs));
     let ne = [size.saturating_mul(heads), rows, 1, 1];
     b.g.result(Op::GatedDeltaNet, Kind::F32, ne, &sources.map(Some))
 }
@@ -26,12 +27,16 @@ pub fn conv_input(b: &mut Build<'_>, il: usize, states: &States, mixed: Id, kern
     let mixed = b.g.transpose(mixed);
     let input = b.g.concat(conv, mixed, 0);
     let (ne, nb) = (b.g.ne(input), b.g.nb(input));
-    let start = ne[0].saturating_sub(kernel.saturating_sub(1)).saturating_mul(4);
-    let last = b.g.view_3d(input, [kernel.saturating_sub(1), channels, b.batch.seqs], [nb[1], nb[2]], start);
-    let nb = b.g.nb(convs)[1];
-    let place = b.g.view_2d(convs, [row, b.batch.seqs], nb, 0);
-    let stored = b.g.cpy(last, place);
-    b.g.expand(stored);
+    let (kept, seqs, back) = (mamba::snapshots(b), b.batch.seqs, kernel.saturating_sub(1));
+    for step in 1..=kept {
+        let start = ne[0].saturating_add(step).saturating_sub(back).saturating_sub(kept).saturating_mul(4);
+        let last = b.g.view_3d(input, [back, channels, seqs], [nb[1], nb[2]], start);
+        let slot = mamba::slot(b, kept - step, row);
+        let nb = b.g.nb(convs)[1];
+        let place = b.g.view_2d(convs, [row, seqs], nb, slot);
+        let stored = b.g.cpy(last, place);
+        b.g.expand(stored);
+    }
     input
 }
 
@@ -45,12 +50,19 @@ pub fn attend(b: &mut Build<'_>, il: usize, qkv: [Id; 3], gate: Id, beta: Id, st
     let seq = token.saturating_mul(tokens);
     let output = b.g.view_4d(result, [size, heads, tokens, seqs], [row, token, seq], 0);
     let square = row.saturating_mul(size);
-    let strides = [row, square, square.saturating_mul(heads)];
-    let new = b.g.view_4d(result, [size, size, heads, seqs], strides, seq.saturating_mul(seqs));
     let cache = b.state(il, false);
     let nb = b.g.nb(cache)[1];
     let width = size.saturating_mul(size).saturating_mul(heads);
-    let place = b.g.view_2d(cache, [width, seqs], nb, 0);
+    let (start, whole) = (seq.saturating_mul(seqs), square.saturating_mul(heads));
+    let (new, place) = if mamba::snapshots(b) == 1 {
+        let new = b.g.view_4d(result, [size, size, heads, seqs], [row, square, whole], start);
+        (new, b.g.view_2d(cache, [width, seqs], nb, 0))
+    } else {
+        let shape = [width, seqs, tokens.min(mamba::snapshots(b))];
+        let new = b.g.view_3d(result, shape, [whole, whole.saturating_mul(seqs)], start);
+        let slot = mamba::slot(b, 1, width);
+        (new, b.g.view_3d(cache, shape, [nb, slot], 0))
+    };
     let stored = b.g.cpy(new, place);
     b.g.expand(stored);
     output

@@ -184,12 +184,15 @@ fn short_convolution(b: &mut Build<'_>, il: usize, states: &States, cur: Id) -> 
     let state = b.g.reshape_3d(state, back, width, seqs);
     let joined = b.g.concat(state, columns, 0);
     let (ne, nb) = (b.g.ne(joined), b.g.nb(joined));
-    let start = ne[0].saturating_sub(back).saturating_mul(4);
-    let last = b.g.view_3d(joined, [back, ne[1], ne[2]], [nb[1], nb[2]], start);
-    let nb = b.g.nb(cache)[1];
-    let place = b.g.view_2d(cache, [row, seqs], nb, 0);
-    let stored = b.g.cpy(last, place);
-    b.g.expand(stored);
+    for number in 0..tokens.min(mamba::snapshots(b)) {
+        let start = ne[0].saturating_sub(back).saturating_sub(number).saturating_mul(4);
+        let last = b.g.view_3d(joined, [back, ne[1], ne[2]], [nb[1], nb[2]], start);
+        let offset = mamba::slot(b, number, row);
+        let cache_nb = b.g.nb(cache)[1];
+        let place = b.g.view_2d(cache, [row, seqs], cache_nb, offset);
+        let stored = b.g.cpy(last, place);
+        b.g.expand(stored);
+    }
     let kernel = b.w(il, "shortconv.conv.weight");
     let conv = mamba::ssm_conv(b, joined, kernel);
     let gated = b.g.mul(gate_out, conv);

@@ -1,9 +1,10 @@
 //! How does a Mamba layer run? A short convolution and a selective scan over the layer's state.
 //!
-//! Follows `llm_build_mamba_base` (llama.cpp 0c1e57098, src/models/mamba-base.cpp), without rollback snapshots.
+//! Follows `llm_build_mamba_base` (llama.cpp 0c1e57098, src/models/mamba-base.cpp).
 
 use crate::engine::llamacpp::graph::build::{Build, Norm, States};
 use crate::engine::llamacpp::graph::tensor::{Id, Kind, Op, Unary};
+use crate::engine::llamacpp::hparams::supports_rollback;
 
 /// The sizes of a state-space layer, from the file's `ssm.*` keys.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,20 @@ pub fn seq_tokens(b: &Build<'_>) -> u64 {
     b.batch.tokens / b.batch.seqs.max(1)
 }
 
+/// States that a batch leaves per sequence: the last, and those it can be rolled back to (`n_rs_seq` + 1, where the
+/// architecture can be rolled back).
+#[must_use]
+pub fn snapshots(b: &Build<'_>) -> u64 {
+    let kept = if supports_rollback(&b.model.hparams.arch) { b.cx.snapshots } else { 0 };
+    kept.saturating_add(1).min(1024)
+}
+
+/// Where a snapshot's states of `width` numbers start in the cache.
+#[must_use]
+pub fn slot(b: &Build<'_>, number: u64, width: u64) -> u64 {
+    number.saturating_mul(b.cx.sequences.max(1)).saturating_mul(width).saturating_mul(4)
+}
+
 /// The sequences' states of `width` numbers out of a cache, copied.
 pub fn load(b: &mut Build<'_>, states: &States, cache: Id, width: u64) -> Id {
     b.rs(states, cache, width, |b, table, rows| b.g.get_rows(table, rows))
@@ -61,14 +76,15 @@ pub fn ssm_conv(b: &mut Build<'_>, x: Id, kernel: Id) -> Id {
     b.g.result(Op::SsmConv, Kind::F32, [by[1], tokens, from[2], 1], &[Some(x), Some(kernel)])
 }
 
-/// `ggml_ssm_scan` without snapshots: sources are the states, x, dt, A, B, C and the states' places.
-fn ssm_scan(b: &mut Build<'_>, sources: [Id; 7]) -> Id {
+/// `ggml_ssm_scan`: sources are the states, x, dt, A, B, C and the states' places; the result ends with the kept states.
+fn ssm_scan(b: &mut Build<'_>, sources: [Id; 7], snapshots: u64) -> Id {
     let state = b.g.ne(sources[0]);
     let seqs = b.g.ne(sources[6])[0];
-    let kept = state[..3].iter().fold(seqs, |product, &n| product.saturating_mul(n));
+    let kept = state[..3].iter().fold(seqs.saturating_mul(snapshots), |product, &n| product.saturating_mul(n));
     let all = b.g.get(sources[1]).elements().saturating_add(kept);
     let sources = sources.map(Some);
-    b.g.result(Op::SsmScan { snapshots: 1 }, Kind::F32, [all, 1, 1, 1], &sources)
+    let snapshots = u32::try_from(snapshots).unwrap_or(u32::MAX);
+    b.g.result(Op::SsmScan { snapshots }, Kind::F32, [all, 1, 1, 1], &sources)
 }
 
 /// A layer of the first Mamba.
@@ -132,7 +148,7 @@ fn mamba_scan(b: &mut Build<'_>, il: usize, states: &States, sizes: &Sizes, x: I
     let width = state.saturating_mul(inner);
     let y_ssm = b.rs(states, cache, width, |b, all, places| {
         let all = b.g.reshape(all, [state, 1, inner, rows]);
-        ssm_scan(b, [all, heads, dt, a, bs, cs, places])
+        ssm_scan(b, [all, heads, dt, a, bs, cs, places], 1)
     });
     let nb = b.g.nb(heads);
     let from = b.g.view_1d(y_ssm, width.saturating_mul(seqs), nb[3].saturating_mul(seqs));
@@ -168,11 +184,15 @@ pub fn mamba2(b: &mut Build<'_>, il: usize, states: &States, cur: Id) -> Id {
     let conv_x = b.g.concat(conv, mixed, 0);
     let nb = b.g.nb(conv_x);
     let last = [sizes.conv.saturating_sub(1), channels, seqs];
-    let last = b.g.view_3d(conv_x, last, [nb[1], nb[2]], tokens.saturating_mul(nb[0]));
-    let conv_nb = b.g.nb(convs)[1];
-    let place = b.g.view_2d(convs, [row, seqs], conv_nb, 0);
-    let stored = b.g.cpy(last, place);
-    b.g.expand(stored);
+    for number in 0..tokens.min(snapshots(b)) {
+        let start = (tokens - number).saturating_mul(nb[0]);
+        let last = b.g.view_3d(conv_x, last, [nb[1], nb[2]], start);
+        let offset = slot(b, number, row);
+        let conv_nb = b.g.nb(convs)[1];
+        let place = b.g.view_2d(convs, [row, seqs], conv_nb, offset);
+        let stored = b.g.cpy(last, place);
+        b.g.expand(stored);
+    }
     let kernel = b.w(il, "ssm_conv1d.weight");
     let mixed = ssm_conv(b, conv_x, kernel);
     let mixed = biased(b, il, "ssm_conv1d", mixed);
@@ -207,15 +227,17 @@ fn mamba2_scan(b: &mut Build<'_>, il: usize, states: &States, sizes: &Sizes, mix
     let cache = b.state(il, false);
     let rows = b.g.ne(cache)[1];
     let width = state.saturating_mul(inner);
+    let kept = snapshots(b);
     let y_ssm = b.rs(states, cache, width, |b, all, places| {
         let all = b.g.reshape(all, [state, head_dim, heads, rows]);
-        ssm_scan(b, [all, x, dt, a, bs, cs, places])
+        ssm_scan(b, [all, x, dt, a, bs, cs, places], kept)
     });
     let bytes = width.saturating_mul(4);
     let start = b.g.get(x).elements().saturating_mul(4);
-    let from = b.g.view_3d(y_ssm, [width, seqs, 1], [bytes, bytes.saturating_mul(seqs)], start);
+    let from = b.g.view_3d(y_ssm, [width, seqs, tokens.min(kept)], [bytes, bytes.saturating_mul(seqs)], start);
     let nb = b.g.nb(cache)[1];
-    let place = b.g.view_3d(cache, [width, seqs, 1], [nb, rows.saturating_mul(bytes)], 0);
+    let stride = slot(b, 1, width);
+    let place = b.g.view_3d(cache, [width, seqs, tokens.min(kept)], [nb, stride], 0);
     let stored = b.g.cpy(from, place);
     b.g.expand(stored);
     let nb1 = b.g.nb(x)[1];

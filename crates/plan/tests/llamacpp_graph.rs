@@ -29,17 +29,26 @@ fn oracle() -> Oracle {
         && output.status.success()
     {
         let every = if cfg!(debug_assertions) { 16 } else { 1 };
-        return Oracle { rows: String::from_utf8(output.stdout).unwrap(), headers: shared.join("data/gguf"), every };
+        return Oracle {
+            rows: String::from_utf8(output.stdout).expect("a row, header or file as the engine wrote it"),
+            headers: shared.join("data/gguf"),
+            every,
+        };
     }
     eprintln!("SKIPPED all but the rows kept beside the test: {} cannot be read", packed.display());
     let folder = beside.join("tests/llamacpp_graph");
-    Oracle { rows: std::fs::read_to_string(folder.join("rows.jsonl")).unwrap(), headers: folder, every: 1 }
+    Oracle {
+        rows: std::fs::read_to_string(folder.join("rows.jsonl")).expect("a row, header or file as the engine wrote it"),
+        headers: folder,
+        every: 1,
+    }
 }
 
 fn read_gguf(path: &Path) -> Gguf {
     let mut file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let name = path.display().to_string();
-    gguf::read(vec![Input { name, bytes: &mut file, length: None }]).unwrap()
+    gguf::read(vec![Input { name, bytes: &mut file, length: None }])
+        .expect("a row, header or file as the engine wrote it")
 }
 
 fn kind(name: &str) -> GgmlType {
@@ -52,7 +61,7 @@ fn truth(row: &Value, key: &str) -> bool {
 
 /// Layers, output and tensors where the row's layout puts them.
 fn placement(row: &Value, gguf: &Gguf, hparams: &Hparams) -> Placement {
-    let layout = row["layout"].as_str().unwrap();
+    let layout = row["layout"].as_str().expect("a row, header or file as the engine wrote it");
     let gpus: u8 = match layout {
         "CPU" | "CPU-norepack" => 0,
         "CUDA x2 all layers" => 2,
@@ -71,7 +80,9 @@ fn placement(row: &Value, gguf: &Gguf, hparams: &Hparams) -> Placement {
         if il < first || gpus == 0 {
             return gpus;
         }
-        u8::try_from((il - first) * usize::from(gpus) / ngl.min(count + 1)).unwrap().min(gpus - 1)
+        u8::try_from((il - first) * usize::from(gpus) / ngl.min(count + 1))
+            .expect("a row, header or file as the engine wrote it")
+            .min(gpus - 1)
     };
     let store = |backend: u8| devices[usize::from(backend)].store(backend);
     let layers: Vec<u8> = (0..count).map(backend).collect();
@@ -113,13 +124,13 @@ fn context(row: &Value, hparams: &Hparams) -> Context {
         sequences,
         outputs: if outputs == 0 { number("n_batch") } else { outputs },
         unified,
-        flash: match row["flash_attn"].as_str().unwrap() {
+        flash: match row["flash_attn"].as_str().expect("a row, header or file as the engine wrote it") {
             "off" => Flash::Off,
             "on" => Flash::On,
             _ => Flash::Auto,
         },
-        kind_k: kind(row["type_k"].as_str().unwrap()),
-        kind_v: kind(row["type_v"].as_str().unwrap()),
+        kind_k: kind(row["type_k"].as_str().expect("a row, header or file as the engine wrote it")),
+        kind_v: kind(row["type_v"].as_str().expect("a row, header or file as the engine wrote it")),
         cells,
         cells_swa,
         offload_kv: !truth(row, "no_kv_offload"),
@@ -133,8 +144,11 @@ fn context(row: &Value, hparams: &Hparams) -> Context {
 
 /// The prompt graph's and the generation graph's number; the engine prints one when they are equal.
 fn pair(row: &Value, key: &str) -> [usize; 2] {
-    let list = row[key].as_array().unwrap();
-    let at = |n: usize| usize::try_from(list[n.min(list.len() - 1)].as_u64().unwrap()).unwrap();
+    let list = row[key].as_array().expect("a row, header or file as the engine wrote it");
+    let at = |n: usize| {
+        usize::try_from(list[n.min(list.len() - 1)].as_u64().expect("a row, header or file as the engine wrote it"))
+            .expect("a row, header or file as the engine wrote it")
+    };
     [at(0), at(1)]
 }
 
@@ -174,22 +188,28 @@ fn compute_buffers_are_the_engines_own() {
     let mut files: BTreeMap<String, (Gguf, Hparams)> = BTreeMap::new();
     let mut scores: BTreeMap<(String, String), Score> = BTreeMap::new();
     for line in oracle.rows.lines().step_by(oracle.every) {
-        let row: Value = serde_json::from_str(line).unwrap();
+        let row: Value = serde_json::from_str(line).expect("a row, header or file as the engine wrote it");
         if row["ok"] != true {
             continue;
         }
-        let (model, quant) = (row["model"].as_str().unwrap(), row["quant_type"].as_str().unwrap());
+        let (model, quant) = (
+            row["model"].as_str().expect("a row, header or file as the engine wrote it"),
+            row["quant_type"].as_str().expect("a row, header or file as the engine wrote it"),
+        );
         let file = format!("{model}-{}.header.gguf", if quant == "MXFP4" { "F16" } else { quant });
         let (gguf, hparams) = files.entry(file.clone()).or_insert_with(|| {
             let gguf = read_gguf(&oracle.headers.join(&file));
-            let hparams = Hparams::read(&gguf).unwrap();
+            let hparams = Hparams::read(&gguf).expect("a row, header or file as the engine wrote it");
             (gguf, hparams)
         });
         let placement = placement(&row, gguf, hparams);
         let cx = context(&row, hparams);
         let got = graph::compute_buffers(&Model::new(hparams, gguf, &placement), &cx, Reserve::Measured);
         let got = got.unwrap_or_else(|e| panic!("{model} {}: {e}", row["command"]));
-        let key = (hparams.arch.clone(), row["layout"].as_str().unwrap().to_owned());
+        let key = (
+            hparams.arch.clone(),
+            row["layout"].as_str().expect("a row, header or file as the engine wrote it").to_owned(),
+        );
         scores.entry(key).or_default().add(&row, &placement.devices, &got);
     }
     let mut total = Score::default();

@@ -36,10 +36,8 @@ pub fn render(launch: &Launch) -> Vec<String> {
         (Some(model), Some(option)) => push(&mut words, launch.program, option, &Value::from(model.as_str())),
         (Some(_), None) | (None, _) => {}
     }
-    let implied = |name: &str| match launch.program {
-        Program::TrtllmBuild => name == "backend",
-        _ => name == "program",
-    };
+    let built = launch.program == Program::TrtllmBuild;
+    let implied = |name: &str| name == if built { "backend" } else { "program" };
     let options = launch.options.iter().filter(|(name, _)| *name != "env" && !implied(name));
     for (name, value) in options.chain(&launch.inert) {
         push(&mut words, launch.program, name, value);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use plimsoll_facts::catalogue;
 use plimsoll_facts::model::{Model, read};
 use plimsoll_plan::engine::trtllm::{Backend, Case, DEFAULT_VERSION, Options, plan};
-use plimsoll_plan::{Card, Given, Plan, Version};
+use plimsoll_plan::{Card, Given, Item, Plan, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Map, Value, json};
 
@@ -27,7 +27,7 @@ const STANDINS: [(&str, &str, &str); 15] = [
     ("Qwen/Qwen2.5-7B-Instruct-AWQ", "Qwen/Qwen2.5-7B-Instruct", "int4_awq"),
     ("Qwen/QwQ-32B", "Qwen/Qwen2.5-32B-Instruct", "int4"),
     ("deepseek-ai/DeepSeek-R1-0528", "deepseek-ai/DeepSeek-R1", ""),
-    ("nvidia/DeepSeek-R1-0528-NVFP4-v2", "deepseek-ai/DeepSeek-R1", "nvfp4"),
+    ("nvidia/DeepSeek-R1-0528-NVFP4-v2", "nvidia/DeepSeek-V3.1-NVFP4", ""),
     ("Llama-3.1-8B NVFP4 (16GB card)", "meta-llama/Meta-Llama-3.1-8B", "nvfp4"),
     ("openai/gpt-oss-120b", "openai/gpt-oss-120b", ""),
     ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Meta-Llama-3.1-8B", ""),
@@ -126,7 +126,9 @@ fn compare(row: &Value, models: Option<&Path>, outcome: &mut Outcome) -> Result<
     };
     outcome.version = alone.version.to_string();
     let scarcest = &alone.ranks[alone.scarcest];
-    outcome.weights = weights.map(|logged| Pair { ours: scarcest.ledger.weights().as_gib(), logged });
+    // What torch holds after loading is logged as one number: weights, copies, tables and workspaces.
+    let held = if engine { Bytes::ZERO } else { scarcest.ledger.bytes(Item::RuntimeBuffers) };
+    outcome.weights = weights.map(|logged| Pair { ours: (scarcest.ledger.weights() + held).as_gib(), logged });
     if let (Some(logged), Ok(card)) = (logged, card(row)) {
         outcome.total = card.total.bytes.as_gib();
         outcome.budget = Some(Pair { ours: alone.kv.budget.bytes.as_gib(), logged });
@@ -183,6 +185,9 @@ fn launch(row: &Value, models: Option<&Path>, given: Given) -> Result<Plan> {
     }
     let flags = text(row, "other_flags").to_ascii_lowercase();
     map.insert("enable_attention_dp".to_owned(), json!(flags.contains("attention_dp=true")));
+    if flags.contains("moe_backend=deepgemm") {
+        map.insert("moe_backend".to_owned(), json!("DEEPGEMM"));
+    }
     if let Some(seq) = row.get("max_seq_len").and_then(Value::as_u64) {
         // Logs of 1.1 and 1.2 print the length with what the runtime added.
         let logged = !engine && row.get("prompt_tokens").is_none();
@@ -222,7 +227,11 @@ fn model(name: &str, models: Option<&Path>) -> Result<(Model, &'static str)> {
     let file =
         models.map(|folder| folder.join(entry.replace('/', "__")).join("config.json")).filter(|file| file.exists());
     let model = match file {
-        Some(file) => read(entry, &serde_json::from_str(&std::fs::read_to_string(&file)?)?, None)?,
+        Some(file) => {
+            let beside = file.with_file_name("hf_quant_config.json");
+            let beside = if beside.exists() { Some(json_of(&beside)?) } else { None };
+            read(entry, &json_of(&file)?, beside.as_ref())?
+        }
         None => catalogue::model(entry)?.model,
     };
     let plain = model.tensors.iter().all(|tensor| tensor.quantised.is_empty());
@@ -230,19 +239,24 @@ fn model(name: &str, models: Option<&Path>) -> Result<(Model, &'static str)> {
     Ok((model, if eight { "fp8" } else { quantization }))
 }
 
+fn json_of(file: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| file.display().to_string())
+}
+
 /// The row's card, with the total that its log printed where it did.
 fn card(row: &Value) -> Result<Card> {
     let logged = number(row, "total_gib_logged").or_else(|| number(row, "total_gpu_memory_gib"));
     let name = text(row, "gpu").replace('_', " ");
-    let total = match logged {
-        Some(gib) => Estimate::exact(Bytes::gib(gib), Source::Given),
-        None if name.is_empty() => bail!("the row names no GPU"),
-        None => {
-            let gpu = catalogue::gpu(alias(&name.to_ascii_lowercase()))?;
-            gpu.total().ok_or_else(|| anyhow!("the memory of {name} is not known"))?
-        }
+    let known = catalogue::gpu(alias(&name.to_ascii_lowercase())).ok();
+    let total = match (logged, &known) {
+        (Some(gib), _) => Estimate::exact(Bytes::gib(gib), Source::Given),
+        (None, _) if name.is_empty() => bail!("the row names no GPU"),
+        (None, None) => bail!("{name} is in no catalogue and its memory is not stated"),
+        (None, Some(gpu)) => gpu.total().ok_or_else(|| anyhow!("the memory of {name} is not known"))?,
     };
-    Ok(Card { name, total, ..any_card() })
+    let (compute_capability, sm_count) = known.map_or((None, None), |gpu| (gpu.compute_capability, gpu.sm_count));
+    Ok(Card { name, total, compute_capability, sm_count, ..any_card() })
 }
 
 /// Names of the campaign's cards.
@@ -253,6 +267,7 @@ fn alias(name: &str) -> &str {
         "b200 sxm" => "B200 SXM 180GB",
         "a100 sxm" => "A100 SXM4 80GB",
         "rtx a4000 16gb" => "RTX A4000",
+        "b200" => "B200 SXM 180GB",
         "b300" => "B300 SXM 288GB",
         "gb200" => "GB200 (per GPU)",
         "gb300" => "GB300 (per GPU)",

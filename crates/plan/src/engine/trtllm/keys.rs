@@ -1,7 +1,7 @@
 //! Which keys are understood? The names of flags and options, old ones included, and what becomes of each.
 
 /// Every key that changes memory, by the name under which [`super::Options`] keeps it.
-pub const KEYS: [&str; 34] = [
+pub const KEYS: [&str; 35] = [
     "backend",
     "tp_size",
     "pp_size",
@@ -36,10 +36,12 @@ pub const KEYS: [&str; 34] = [
     "disable_overlap_scheduler",
     "kv_cache_type",
     "context_parallel_size",
+    "moe_backend",
 ];
 
 /// Other spellings of the same keys: the LLM API's, older ones, and those of nested sections.
-pub const ALIASES: [(&str, &str); 36] = [
+pub const ALIASES: [(&str, &str); 37] = [
+    ("moe_config.backend", "moe_backend"),
     ("tensor_parallel_size", "tp_size"),
     ("tp", "tp_size"),
     ("pipeline_parallel_size", "pp_size"),
@@ -124,4 +126,4 @@ pub const INERT_KEYS: [&str; 41] = [
 ];
 
 /// Keys beside the tables of flags that can change memory in ways that are not counted; a plan notes them.
-pub const UNCOUNTED_KEYS: [&str; 3] = ["auto_deploy_config", "moe_backend", "pool_ratio"];
+pub const UNCOUNTED_KEYS: [&str; 2] = ["auto_deploy_config", "pool_ratio"];

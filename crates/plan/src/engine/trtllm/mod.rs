@@ -11,6 +11,7 @@ mod keys;
 mod launch;
 mod options;
 mod pool;
+mod resident;
 mod rules;
 mod verdict;
 mod weights;

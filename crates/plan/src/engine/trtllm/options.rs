@@ -118,6 +118,8 @@ pub struct Options {
     pub max_output_len: Option<u64>,
     /// Whether steps do not overlap.
     pub no_overlap: bool,
+    /// Whether experts run on DeepGEMM, which keeps a workspace of its own.
+    pub deep_gemm: bool,
     /// Keys that can change memory in ways that are not counted.
     pub uncounted: Vec<String>,
 }
@@ -300,6 +302,7 @@ impl Options {
                 }
             }
             "max_attention_window" => self.max_attention_window = windows(key, value)?,
+            "moe_backend" => self.deep_gemm = word == "deepgemm",
             _ => {}
         }
         Ok(())
@@ -307,7 +310,7 @@ impl Options {
 }
 
 /// Sections of the LLM API's options file.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "kv_cache_config",
     "cuda_graph_config",
     "speculative_config",
@@ -315,6 +318,7 @@ const SECTIONS: [&str; 7] = [
     "build_config",
     "plugin_config",
     "scheduler_config",
+    "moe_config",
 ];
 
 /// Whether a key that is no flag is understood: a section, or one whose effect is not counted.

@@ -9,6 +9,7 @@ use plimsoll_facts::tensor::{DType, Part, Role, Split, Tensor};
 use plimsoll_units::{Bytes, Estimate, Source};
 
 use super::launch::Launch;
+use super::resident;
 use super::options::Quantization;
 use super::rules::Backend;
 use crate::{Entry, Formula, Item};
@@ -35,6 +36,10 @@ pub fn entries(launch: &Launch<'_>, stage: u32) -> Vec<Entry> {
         let sum = sums.entry(item(tensor)).or_default();
         *sum = sum.saturating_add(bytes);
     }
+    let extra = resident::copies(launch, stage);
+    if extra > 0 {
+        sums.insert(Item::WeightsExtra, extra);
+    }
     if let Some(head) = tied_head(launch, first, last) {
         sums.insert(Item::WeightsLmHead, head);
     }
@@ -45,7 +50,7 @@ pub fn entries(launch: &Launch<'_>, stage: u32) -> Vec<Entry> {
             *bytes = (given.as_f64() * *bytes as f64 / total.max(1) as f64) as u64;
         }
         let rest = given.get().saturating_sub(sums.values().sum());
-        sums.insert(Item::WeightsExtra, rest);
+        *sums.entry(Item::WeightsExtra).or_default() += rest;
     }
     let mut entries: Vec<Entry> = sums.into_iter().map(|(item, bytes)| entry(launch, item, bytes)).collect();
     if launch.backend == Backend::TensorRt && launch.given.weights.is_none() {
@@ -98,6 +103,7 @@ fn engine_overhead(launch: &Launch<'_>, weights: Bytes) -> Entry {
 /// How many tensors of the line the stage holds.
 fn copies(launch: &Launch<'_>, tensor: &Tensor, range: &Range<u32>, first: bool, last: bool) -> u64 {
     match (tensor.part, tensor.role) {
+        (Part::Draft, Role::Embedding | Role::LmHead) if resident::shares_vocabulary(launch) => 0,
         (Part::Draft, _) => {
             if last && launch.options.max_draft_len > 0 {
                 tensor.count
@@ -161,6 +167,7 @@ fn ranks(launch: &Launch<'_>, tensor: &Tensor) -> u64 {
     let tp = u64::from(launch.parallel.tp);
     match tensor.role {
         Role::Experts => tp,
+        Role::Embedding if resident::whole_embedding(launch) => 1,
         Role::Embedding
         | Role::Positions
         | Role::LmHead
@@ -203,7 +210,10 @@ fn stored(launch: &Launch<'_>, tensor: &Tensor, range: &Range<u32>) -> u64 {
             None => of(full),
         };
     }
-    // A line may be quantised in some of its layers only: the mean over the layers that the stage holds.
+    // A line may be quantised in some of its layers only: the mean over the layers that the stage holds. Drafting layers
+    // come after those of every stage.
+    let whole = 0..u32::MAX;
+    let range = if tensor.part == Part::Draft { &whole } else { range };
     let held = tensor.layers.len_in(range).max(1);
     let mut sum = 0.0;
     let mut left = held;

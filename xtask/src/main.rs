@@ -4,6 +4,7 @@ mod catalogue;
 mod ci;
 mod evidence;
 mod figure;
+mod intervals;
 mod oracle;
 
 use std::path::PathBuf;
@@ -54,6 +55,15 @@ enum Chore {
         #[arg(long)]
         all: bool,
     },
+    /// Writes the factors of the budgets' intervals anew from logged launches, and prints how they hold
+    Intervals {
+        /// Folder with the logged launches
+        #[arg(long, default_value = "../shared/data/evidence")]
+        evidence: PathBuf,
+        /// Only checks that the committed factors are what would be written
+        #[arg(long)]
+        check: bool,
+    },
     /// Draws the README's figure from a plan
     Figure {
         /// Folder that it is written into
@@ -98,6 +108,7 @@ fn main() -> ExitCode {
             let models = configs(models, &paths);
             evidence::run(&paths, models.as_deref(), evidence::Options { json, fit, markdown, all })
         }
+        Chore::Intervals { evidence, check } => intervals::run(&evidence, check),
         Chore::Figure { folder, check } => figure::run(&folder, check),
         Chore::CatalogueAdd { id, folder, source } => catalogue::add(&id, &source, &folder),
         Chore::Oracle { paths, models, gguf, differences } => {

@@ -2,6 +2,7 @@
 //! capacity and a verdict.
 
 pub mod engine;
+pub mod interval;
 mod error;
 pub mod generic;
 mod ledger;

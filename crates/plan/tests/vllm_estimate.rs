@@ -3,7 +3,8 @@
 
 use plimsoll_facts::model::{Model, read};
 use plimsoll_facts::tensor::DType;
-use plimsoll_plan::engine::vllm::estimate::{Launch, Multimodal, estimate, remainder};
+use plimsoll_plan::interval::remainder;
+use plimsoll_plan::engine::vllm::estimate::{Launch, Multimodal, estimate, group};
 use plimsoll_plan::{Card, Parallel, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::json;
@@ -82,11 +83,12 @@ fn peaks_as_logged() {
 fn consumer_card_within_three_percent() {
     let rtx = card("GeForce RTX 4090", 25_250_627_584, (8, 9), 128);
     let model = llama(4096, 14_336, 32, 32, 8, 128_256);
-    let got = estimate(&launch(&model, &rtx, Version::new(0, 19, 0), 2048, 256));
+    let asked = launch(&model, &rtx, Version::new(0, 19, 0), 2048, 256);
+    let got = estimate(&asked);
     let weights = Estimate::exact(Bytes::new(2 * 8_030_261_248), Source::Given);
     let parts = got.charged().map(|entry| entry.size.clone());
     let limit = Bytes::from_f64((25_250_627_584.0_f64 * 0.9).ceil());
-    let budget = remainder(limit, parts.iter().chain([&weights]), Source::Given);
+    let budget = remainder(limit, parts.iter().chain([&weights]), ("vllm", group(&asked)), "rule");
     let blocks = budget.bytes.get() / (2 << 20);
     assert!((blocks as f64 / 2588.0 - 1.0).abs() < 0.03, "{blocks} blocks");
     let (low, high) = (budget.low.get() / (2 << 20), budget.high.get() / (2 << 20));

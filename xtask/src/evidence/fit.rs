@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use plimsoll_plan::engine::vllm::estimate::{Fitted, fitted, remainder};
+use plimsoll_plan::engine::vllm::estimate::{Fitted, fitted};
+use plimsoll_plan::interval::Scale;
 use plimsoll_units::{Bytes, Estimate, Source};
 
+use super::bands::Scored;
 use super::points::{Kind, Launched, Point, collect};
 use super::row::Row;
 use super::sheet::{Form, number};
@@ -37,10 +39,10 @@ impl Fit {
         Fit { classes }
     }
 
-    /// What a class gives, without one thread; nothing where that leaves no point.
+    /// What a class gives, without one unit; nothing where that leaves no point.
     fn value(&self, kind: Kind, class: &str, without: Option<&str>) -> Option<Value> {
         let of: Vec<&Point> = self.classes.get(&(kind, class.to_owned()))?.iter().collect();
-        let of: Vec<&Point> = of.into_iter().filter(|p| Some(p.thread.as_str()) != without).collect();
+        let of: Vec<&Point> = of.into_iter().filter(|p| Some(p.unit.as_str()) != without).collect();
         let medians = medians(&of);
         let middle =
             if kind.is_factor() { 1.0 } else { quantile(&mut medians.values().copied().collect::<Vec<_>>(), 0.5) };
@@ -70,7 +72,7 @@ impl Fit {
             if !kind.is_factor() && generation(name) != generation_of {
                 continue;
             }
-            let of: Vec<&Point> = points.iter().filter(|p| Some(p.thread.as_str()) != without).collect();
+            let of: Vec<&Point> = points.iter().filter(|p| Some(p.unit.as_str()) != without).collect();
             let own = medians(&of);
             if *other != kind || (own.len() < 2 && !kind.is_factor()) {
                 continue;
@@ -102,7 +104,13 @@ fn levels(threads: usize) -> (f64, f64) {
 
 /// The engine's generation that a class is of.
 fn generation(class: &str) -> &'static str {
-    if class.contains("V0") { "V0" } else { "V1" }
+    if class.starts_with("other vendors") {
+        "other"
+    } else if class.contains("V0") {
+        "V0"
+    } else {
+        "V1"
+    }
 }
 
 /// Every thread's median.
@@ -129,7 +137,7 @@ fn residuals(kind: Kind, points: &[&Point]) -> Vec<(f64, f64)> {
 
 /// Prints every constant beside the committed one; true when they are equal.
 pub fn print(rows: &[Row], models: Option<&Path>, all: bool) -> bool {
-    let (points, launched) = collect(rows, models);
+    let (points, _) = collect(rows, models);
     let fit = Fit::new(points);
     let committed = fitted();
     let mut equal = true;
@@ -173,7 +181,6 @@ pub fn print(rows: &[Row], models: Option<&Path>, all: bool) -> bool {
             }
         }
     }
-    coverage(&fit, &launched);
     println!(
         "committed constants {}",
         if equal { "equal what the rows give" } else { "DIFFER from what the rows give" }
@@ -204,60 +211,51 @@ fn agrees(kind: Kind, own: &Fitted, value: &Value) -> bool {
     near(own.middle, value.middle) && (!kind.has_interval() || (near(own.low, value.low) && near(own.high, value.high)))
 }
 
-/// Prints how the budget comes out where the row's thread is left out of every class.
-fn coverage(fit: &Fit, launched: &[Launched]) {
-    let mut errors = Vec::new();
-    let (mut held, mut alone, mut widths) = (0_usize, 0_usize, Vec::new());
-    for row in launched {
-        let mut parts = row.estimates.clone();
-        let thread = Some(row.thread.as_str());
-        let places = [(Kind::Activation, &row.activation_class), (Kind::Outside, &row.outside_class)];
-        for (kind, class) in places {
-            let value = fit.value(kind, class, thread).or_else(|| {
-                alone += 1;
-                fit.value(kind, class, None)
-            });
-            let Some(value) = value else { continue };
-            let entry = if kind == Kind::Activation { &mut parts.activation } else { &mut parts.non_torch };
-            let middle = entry.size.bytes.as_gib();
-            // The activation's interval has the slack that is committed with it.
-            let around = |at: f64| match kind {
-                Kind::Activation => {
-                    middle * at
-                        + if at < 1.0 {
-                            -0.02
-                        } else if at > 1.0 {
-                            0.02
-                        } else {
-                            0.0
-                        }
-                }
-                Kind::Outside | Kind::Graphs | Kind::Constant => at + row.stack,
-            };
-            entry.size = Estimate::between(
-                Bytes::gib(around(value.low).max(0.0)),
-                Bytes::gib(around(value.middle)),
-                Bytes::gib(around(value.high)),
-                Source::Measured("left out".into()),
-            );
-        }
-        let weights = Estimate::exact(row.weights, Source::Derived("plan".into()));
-        let parts = std::iter::once(&weights).chain(parts.charged().map(|entry| &entry.size));
-        let budget = remainder(row.limit, parts, Source::Derived("plan".into()));
-        errors.push((budget.bytes.as_gib() - row.logged) / row.total * 100.0);
-        widths.push((budget.high.as_gib() - budget.low.as_gib()) / row.total * 100.0);
-        held += usize::from(budget.low.as_gib() - 0.005 <= row.logged && row.logged <= budget.high.as_gib() + 0.005);
+/// How far each launch's budget is off where its unit is left out of every class, with the scale of its doubt.
+pub fn left_out(rows: &[Row], models: Option<&Path>) -> Vec<Scored> {
+    let (points, launched) = collect(rows, models);
+    let fit = Fit::new(points);
+    launched.iter().map(|row| scored(&fit, row)).collect()
+}
+
+fn scored(fit: &Fit, row: &Launched) -> Scored {
+    let mut parts = row.estimates.clone();
+    let unit = Some(row.unit.as_str());
+    let places = [(Kind::Activation, &row.activation_class), (Kind::Outside, &row.outside_class)];
+    for (kind, class) in places {
+        // A class that only this unit gives keeps its value.
+        let Some(value) = fit.value(kind, class, unit).or_else(|| fit.value(kind, class, None)) else { continue };
+        let entry = if kind == Kind::Activation { &mut parts.activation } else { &mut parts.non_torch };
+        let middle = entry.size.bytes.as_gib();
+        // The activation's interval has the slack that is committed with it.
+        let slack = |at: f64| match at.total_cmp(&1.0) {
+            std::cmp::Ordering::Less => -0.02,
+            std::cmp::Ordering::Equal => 0.0,
+            std::cmp::Ordering::Greater => 0.02,
+        };
+        let around = |at: f64| match kind {
+            Kind::Activation => middle * at + slack(at),
+            Kind::Outside | Kind::Graphs | Kind::Constant => at + row.stack,
+        };
+        entry.size = Estimate::between(
+            Bytes::gib(around(value.low).max(0.0)),
+            Bytes::gib(around(value.middle)),
+            Bytes::gib(around(value.high)),
+            Source::Measured("left out".into()),
+        );
     }
-    println!(
-        "KV budget of {} complete rows, their thread left out: error 5/50/95% {:+.2}/{:+.2}/{:+.2} % of GPU memory; interval \
-         holds {held} ({:.0}%), median width {:.2} % ({alone} classes have no other thread and keep theirs)",
-        launched.len(),
-        quantile(&mut errors.clone(), 0.05),
-        quantile(&mut errors.clone(), 0.5),
-        quantile(&mut errors, 0.95),
-        100.0 * held as f64 / launched.len().max(1) as f64,
-        quantile(&mut widths, 0.5),
-    );
+    let charged = parts.charged();
+    let taken: f64 = charged.iter().map(|entry| entry.size.bytes.as_gib()).sum();
+    let scale = Scale::of(charged.iter().map(|entry| &entry.size));
+    Scored {
+        line: row.line,
+        unit: row.unit.clone(),
+        group: row.group.clone(),
+        error: row.logged - (row.limit.as_gib() - row.weights.as_gib() - taken),
+        below: Bytes::from_f64(scale.below).as_gib(),
+        above: Bytes::from_f64(scale.above).as_gib(),
+        total: row.total,
+    }
 }
 
 /// Returns a quantile of weighted values: the least whose weight, with all below it, reaches the share.
@@ -295,6 +293,7 @@ mod tests {
             kind: Kind::Outside,
             class: "c".to_owned(),
             thread: thread.to_owned(),
+            unit: thread.to_owned(),
             label: String::new(),
             value,
         };

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "a chore's report goes to stdout")]
 
+mod bands;
 mod fit;
 mod launch;
 mod llamacpp;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+pub use bands::{Measured, Scored, measure};
+use bands::Sweeps;
 use row::Row;
 use sheet::Form;
 use table::Outcome;
@@ -58,57 +61,71 @@ pub fn run(paths: &[PathBuf], models: Option<&Path>, options: Options) -> Result
 /// How the page opens.
 const PAGE: &str = include_str!("page.md");
 
+/// One engine's rows of a file, compared.
+pub struct Compared {
+    /// The engine.
+    pub engine: &'static str,
+    /// The file's name.
+    pub file: String,
+    /// Row by row.
+    pub outcomes: Vec<Outcome>,
+    /// How they are reported.
+    report: fn(&[Outcome], Form, bool) -> String,
+    /// What they must show.
+    targets: Vec<Target>,
+}
+
+/// Compares a file's rows, engine by engine; the second is how many rows are of an engine that is not compared.
+pub fn compared(path: &Path, rows: &[Row], models: Option<&Path>) -> (Vec<Compared>, usize) {
+    let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into());
+    let (mut vllm, mut logged, mut measured, mut other) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for row in rows {
+        match row.text("engine") {
+            "vllm" => vllm.push(row),
+            "tensorrt_llm" | "tensorrt-llm" if row.count("max_concurrent_sequences").is_some() => measured.push(row),
+            "tensorrt_llm" | "tensorrt-llm" => logged.push(row),
+            "llama.cpp" => {}
+            _ => other += 1,
+        }
+    }
+    let mut all = Vec::new();
+    let mut add = |engine, outcomes: Vec<Outcome>, report, targets: fn(&[Outcome]) -> Vec<Target>| {
+        if !outcomes.is_empty() {
+            let targets = targets(&outcomes);
+            all.push(Compared { engine, file: file.clone(), outcomes, report, targets });
+        }
+    };
+    add("vllm", vllm.iter().map(|row| vllm::compare(row, models)).collect(), table::report, vllm::targets);
+    add("tensorrt-llm", trtllm::logs(&logged, models), table::report, trtllm::log_targets);
+    add("tensorrt-llm", trtllm::capacity(&measured, models), table::capacity, trtllm::capacity_targets);
+    (all, other)
+}
+
 /// Reports a file, engine by engine.
 fn file(path: &Path, rows: &[Row], models: Option<&Path>, options: Options) -> bool {
     let form = if options.markdown { Form::Markdown } else { Form::Text };
-    let (vllm, other): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.text("engine") == "vllm");
-    let is_trt = |row: &&Row| matches!(row.text("engine"), "tensorrt_llm" | "tensorrt-llm");
-    let (tensorrt, other): (Vec<&Row>, Vec<&Row>) = other.into_iter().partition(is_trt);
-    let (measured, logged): (Vec<&Row>, Vec<&Row>) =
-        tensorrt.into_iter().partition(|row| row.count("max_concurrent_sequences").is_some());
+    let (all, other) = compared(path, rows, models);
     let mut met = true;
-    let mut put = |outcomes: &[Outcome], report: fn(&[Outcome], Form, bool) -> String, targets: Vec<Target>| {
-        met &= targets.iter().all(|target| target.met);
+    for one in &all {
+        met &= one.targets.iter().all(|target| target.met);
         if options.json {
-            for outcome in outcomes {
+            for outcome in &one.outcomes {
                 println!("{}", outcome.json());
             }
-            return;
+            continue;
         }
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into());
         match form {
-            Form::Text => println!("{name}"),
-            Form::Markdown => println!("\n## {name}\n"),
+            Form::Text => println!("{}", one.file),
+            Form::Markdown => println!("\n## {}\n", one.file),
         }
-        print!("{}{}", report(outcomes, form, options.all), vllm::shown(&targets, form));
-    };
-    if !vllm.is_empty() {
-        let outcomes: Vec<Outcome> = vllm.iter().map(|row| vllm::compare(row, models)).collect();
-        put(&outcomes, table::report, vllm::targets(&outcomes));
+        print!("{}{}", (one.report)(&one.outcomes, form, options.all), vllm::shown(&one.targets, form));
     }
-    if !logged.is_empty() {
-        let outcomes = trtllm::logs(&logged, models);
-        put(
-            &outcomes,
-            table::report,
-            trtllm::targets(&outcomes, "KV tokens within rounding given the logged budget, %", (95.0, ">= 95")),
-        );
-    }
-    if !measured.is_empty() {
-        let outcomes = trtllm::capacity(&measured, models);
-        put(
-            &outcomes,
-            table::capacity,
-            trtllm::targets(&outcomes, "capacities within max(1, 2%), % of rows", (100.0, "= 100")),
-        );
-    }
-    let (llamacpp, other): (Vec<&Row>, Vec<&Row>) =
-        other.into_iter().partition(|row| row.text("engine") == "llama.cpp");
+    let llamacpp = llamacpp_rows(rows);
     if !llamacpp.is_empty() {
         met &= buffers(path, &llamacpp, options);
     }
-    if !other.is_empty() {
-        eprintln!("{}: {} rows of an engine that is not compared yet", path.display(), other.len());
+    if other > 0 {
+        eprintln!("{}: {other} rows of an engine that is not compared yet", path.display());
         met = false;
     }
     met
@@ -129,8 +146,69 @@ fn buffers(path: &Path, rows: &[&Row], options: Options) -> bool {
     targets.iter().all(|target| target.met)
 }
 
+/// The rows of llama.cpp, which are compared buffer by buffer.
+fn llamacpp_rows(rows: &[Row]) -> Vec<&Row> {
+    rows.iter().filter(|row| row.text("engine") == "llama.cpp").collect()
+}
+
+/// An engine's residuals: budgets whose prediction has not seen their unit.
+pub struct Residuals {
+    /// The engine.
+    pub engine: &'static str,
+    /// The file.
+    pub source: String,
+    /// Launch by launch.
+    pub rows: Vec<Scored>,
+}
+
+/// Files with logged launches, in a folder of evidence.
+pub const FILES: [&str; 6] =
+    ["vllm.jsonl", "trtllm.jsonl", "trtllm_capacity.jsonl", "sglang.jsonl", "llamacpp.jsonl", "ollama.jsonl"];
+
+/// Returns every engine's residuals. vLLM's constants are fitted anew without each launch's unit; other engines' middles
+/// are as committed.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn residuals(folder: &Path) -> Result<Vec<Residuals>> {
+    let models = folder.parent().map(|data| data.join("models")).filter(|models| models.is_dir());
+    let mut all = Vec::new();
+    for file in FILES {
+        let path = folder.join(file);
+        let rows = read(&path)?;
+        let (engines, _) = compared(&path, &rows, models.as_deref());
+        for one in engines {
+            let residuals = one.residuals(&rows, models.as_deref());
+            if !residuals.is_empty() {
+                all.push(Residuals { engine: one.engine, source: format!("evidence/{file}"), rows: residuals });
+            }
+        }
+    }
+    Ok(all)
+}
+
+impl Compared {
+    /// The residuals of the budgets, each predicted without its unit as far as the engine's constants can be fitted anew.
+    pub fn residuals(&self, rows: &[Row], models: Option<&Path>) -> Vec<Scored> {
+        if self.engine == "vllm" {
+            let wrong = |line: usize| self.outcomes.iter().any(|row| row.line == line && row.wrong());
+            return fit::left_out(rows, models).into_iter().filter(|row| !wrong(row.line)).collect();
+        }
+        let sweeps = Sweeps::new(self.outcomes.iter().map(|row| (row.thread.as_str(), row.model.as_str())));
+        self.outcomes.iter().filter_map(|row| row.scored(self.engine, &sweeps)).collect()
+    }
+}
+
+/// Sets a table for a terminal.
+pub fn wide(head: &[&str], rows: &[Vec<String>]) -> String {
+    Form::Text.wide(head, rows)
+}
+
 /// Reads a file of rows.
-fn read(path: &Path) -> Result<Vec<Row>> {
+///
+/// # Errors
+/// When it cannot be read or a line is no JSON.
+pub fn read(path: &Path) -> Result<Vec<Row>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     text.lines()
         .enumerate()

@@ -9,10 +9,12 @@ use plimsoll_plan::engine::vllm::defaults::resolve as defaults;
 use plimsoll_plan::engine::vllm::estimate::{Estimates, Setting, estimate};
 use plimsoll_plan::engine::vllm::options::Options;
 use plimsoll_plan::engine::vllm::{Case, plan};
+use plimsoll_plan::interval::group_of;
 use plimsoll_plan::{Card, Entry, Given, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::json;
 
+use super::bands::Sweeps;
 use super::launch::{first_stage, options};
 use super::reasons::reason;
 use super::resolve;
@@ -62,16 +64,22 @@ pub struct Point {
     pub class: String,
     /// The thread.
     pub thread: String,
+    /// What is left out together: the thread, or the thread's launches of one model in large sweeps.
+    pub unit: String,
     /// The launch in words.
     pub label: String,
     /// The factor or the amount.
     pub value: f64,
 }
 
-/// A complete launch with its estimates.
+/// A launch with its estimates.
 pub struct Launched {
-    /// The thread.
-    pub thread: String,
+    /// Number of the line.
+    pub line: usize,
+    /// What is left out together.
+    pub unit: String,
+    /// The group by which its interval is measured.
+    pub group: String,
     /// Estimates as committed.
     pub estimates: Estimates,
     /// Class of the activation's interval.
@@ -93,10 +101,11 @@ pub struct Launched {
 /// Collects everything that the rows and the one published launch give.
 pub fn collect(rows: &[Row], models: Option<&Path>) -> (Vec<Point>, Vec<Launched>) {
     let (mut points, mut launched, mut graphs) = (Vec::new(), Vec::new(), Vec::new());
+    let sweeps = Sweeps::new(rows.iter().map(|row| (row.thread(), row.text("model"))));
     for row in rows {
         if row.text("engine") == "vllm" {
-            let stack = known(row, models, &mut points, &mut launched, &mut graphs).unwrap_or_default();
-            outside(row, rows, &stack, &mut points);
+            let stack = known(row, models, &sweeps, &mut points, &mut launched, &mut graphs).unwrap_or_default();
+            outside(row, rows, &sweeps, &stack, &mut points);
         }
     }
     points.extend(published());
@@ -125,6 +134,7 @@ struct Captured {
 fn known(
     row: &Row,
     models: Option<&Path>,
+    sweeps: &Sweeps,
     points: &mut Vec<Point>,
     launched: &mut Vec<Launched>,
     graphs: &mut Vec<Captured>,
@@ -139,15 +149,16 @@ fn known(
     let buffers = got.buffers.size.bytes.as_gib();
     let planned = Planned { stack, buffers, runner_v2: settings.runner_v2 };
     let class = |entry: &Entry| entry.size.source.detail().rsplit("interval: ").next().unwrap_or_default().to_owned();
-    launched.extend(complete(row, &known.model, &card, version, &options, &got));
+    let unit = sweeps.unit(row.thread(), row.text("model"));
+    launched.extend(complete(row, unit.clone(), &known.model, &card, version, &options, &got));
     let spoilt = foreign(row) || reason(row.thread(), &row.words()).is_some_and(|why| !why.contains("graphs"));
     if spoilt {
         return Some(planned);
     }
     let label = format!("{}:{} {} {} {}", row.thread(), row.line, settings.version, row.text("model"), card.name);
     let mut add = |kind: Kind, class: String, value: f64| {
-        let (thread, label) = (row.thread().to_owned(), label.clone());
-        points.push(Point { kind, class, thread, label, value });
+        let (thread, label, unit) = (row.thread().to_owned(), label.clone(), unit.clone());
+        points.push(Point { kind, class, thread, unit, label, value });
     };
     let consumed = settings.v1 && settings.version >= Version::new(0, 27, 0);
     let peak = row.number("activation_peak_gib").filter(|_| !consumed);
@@ -194,20 +205,23 @@ fn value(entry: &Entry, name: &str) -> f64 {
     entry.formula.values.iter().find(|(key, _)| *key == name).map_or(0.0, |(_, value)| *value)
 }
 
-/// A complete row with its estimates, where its budget can be compared.
+/// A row with its estimates, where its budget can be compared.
 fn complete(
     row: &Row,
+    unit: String,
     model: &Model,
     card: &Card,
     version: Version,
     options: &Options,
     got: &Estimates,
 ) -> Option<Launched> {
-    let logged = row.number("kv_cache_gib").filter(|_| row.text("row_quality") == "complete")?;
+    let logged = row.number("kv_cache_gib")?;
     row.number("gpu_memory_utilization")?;
     let plan = plan(&Case { model, card, version, options, given: &Given::default() }).ok()?;
     Some(Launched {
-        thread: row.thread().to_owned(),
+        line: row.line,
+        unit,
+        group: group_of(&plan.ranks[0].kv_budget.source).to_owned(),
         activation_class: class(&got.activation),
         outside_class: class(&got.non_torch),
         stack: Bytes::from_f64(value(&got.non_torch, "spilled")).as_gib(),
@@ -239,7 +253,7 @@ fn own_estimate(words: &str) -> Option<f64> {
 fn constants(graphs: &[Captured], points: &mut Vec<Point>) {
     let mut add = |class: &str, thread: &str, value: f64| {
         let (class, thread) = (class.to_owned(), thread.to_owned());
-        points.push(Point { kind: Kind::Constant, class, thread, label: String::new(), value });
+        points.push(Point { kind: Kind::Constant, class, unit: thread.clone(), thread, label: String::new(), value });
     };
     let (mut first, mut slope, mut least) = (f64::NAN, f64::NAN, f64::INFINITY);
     for mib in (50..=800).step_by(2) {
@@ -273,16 +287,25 @@ fn constants(graphs: &[Captured], points: &mut Vec<Point>) {
 
 /// Whether a row's engine or card is another than the constants are for, or the launch a second one.
 fn foreign(row: &Row) -> bool {
+    other_vendor(row) || forked(row)
+}
+
+fn other_vendor(row: &Row) -> bool {
     let words = row.words();
-    let marks = ["AMD", "Intel", "ROCm", "MI300", "gfx906", "fork", "Dev branch", "WARM", "PLE"];
+    let marks = ["AMD", "Intel", "ROCm", "MI300", "gfx906"];
     marks.iter().any(|mark| words.contains(mark) || row.text("gpu").contains(mark))
+}
+
+fn forked(row: &Row) -> bool {
+    let words = row.words();
+    ["fork", "Dev branch", "WARM", "PLE"].iter().any(|mark| words.contains(mark) || row.text("gpu").contains(mark))
         || row.text("engine_version").contains("fork")
 }
 
 /// Adds what a row says of memory outside the framework, whether its model is known or not.
-fn outside(row: &Row, rows: &[Row], planned: &Planned, points: &mut Vec<Point>) {
+fn outside(row: &Row, rows: &[Row], sweeps: &Sweeps, planned: &Planned, points: &mut Vec<Point>) {
     let words = row.words();
-    if foreign(row) {
+    if forked(row) {
         return;
     }
     let card = resolve::card(row).ok();
@@ -316,6 +339,7 @@ fn outside(row: &Row, rows: &[Row], planned: &Planned, points: &mut Vec<Point>) 
         large: card.total.bytes >= Bytes::gib(70.0),
         hopper: matches!(card.compute_capability, Some((9, _))),
         unified: card.unified || row.text("gpu").contains("Jetson"),
+        other_vendor: other_vendor(row),
         trial: !eager && (!runner_v2 || version >= Version::new(0, 30, 0)),
     };
     let buffers = if row.number("non_torch_gib").is_some() { 0.0 } else { planned.buffers };
@@ -323,6 +347,7 @@ fn outside(row: &Row, rows: &[Row], planned: &Planned, points: &mut Vec<Point>) 
         kind: Kind::Outside,
         class: setting.class().to_owned(),
         thread: row.thread().to_owned(),
+        unit: sweeps.unit(row.thread(), row.text("model")),
         label: format!("{}:{} {version} {} {}", row.thread(), row.line, row.text("model"), card.name),
         value: logged - planned.stack - buffers,
     });
@@ -358,6 +383,7 @@ fn published() -> Option<Point> {
         kind: Kind::Outside,
         class: got.non_torch.size.source.detail().to_owned(),
         thread: "casys-kaist/LLMServingSim".to_owned(),
+        unit: "casys-kaist/LLMServingSim".to_owned(),
         label: "published launch on RTX 4090".to_owned(),
         value: left - got.activation.size.bytes.as_gib(),
     })

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use plimsoll_plan::interval::band;
+
+use super::bands::{Scored, Sweeps};
 use super::sheet::{Form, number, share, spread};
 
 /// A prediction beside what the log says.
@@ -27,6 +30,9 @@ impl Pair {
     }
 }
 
+/// How the reason of a row begins whose own numbers contradict each other or what is known.
+pub const WRONG: &str = "wrong evidence: ";
+
 /// What came of one row, whatever the engine.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -48,6 +54,10 @@ pub struct Outcome {
     pub budget: Option<Pair>,
     /// The budget's interval, GiB.
     pub interval: Option<(f64, f64)>,
+    /// The group of launches by which that interval is measured.
+    pub group: String,
+    /// The doubt that the interval is a multiple of: below and above, GiB.
+    pub scale: Option<(f64, f64)>,
     /// Budget for the cache with the logged weights, GiB: the estimates alone.
     pub estimates: Option<Pair>,
     /// The card's memory, GiB.
@@ -59,6 +69,8 @@ pub struct Outcome {
     pub tokens: Option<Pair>,
     /// Sequences that run at once.
     pub sequences: Option<Pair>,
+    /// Whether flags that decide gigabytes are not stated, so that the budget says nothing of the planner.
+    pub undetermined: bool,
     /// What is known to explain a miss.
     pub reason: Option<String>,
     /// Why the row cannot be used.
@@ -72,6 +84,30 @@ impl Outcome {
     pub fn inside(&self) -> Option<bool> {
         let ((low, high), pair) = self.interval.zip(self.budget)?;
         Some(low - 0.005 <= pair.logged && pair.logged <= high + 0.005)
+    }
+
+    /// Whether the row itself is wrong, as its reason says.
+    pub fn wrong(&self) -> bool {
+        self.reason.as_deref().is_some_and(|why| why.starts_with(WRONG))
+    }
+
+    /// The budget's residual with its scale, where both are known and the row is not wrong.
+    pub fn scored(&self, engine: &str, sweeps: &Sweeps) -> Option<Scored> {
+        let (pair, (low, high)) = self.budget.zip(self.interval)?;
+        if self.wrong() || self.undetermined || self.unusable.is_some() {
+            return None;
+        }
+        let factor = band(engine, &self.group).map_or(1.0, |band| band.factor);
+        let (below, above) = self.scale.unwrap_or(((pair.ours - low) / factor, (high - pair.ours) / factor));
+        Some(Scored {
+            line: self.line,
+            unit: sweeps.unit(&self.thread, &self.model),
+            group: self.group.clone(),
+            error: pair.logged - pair.ours,
+            below: below.max(0.0),
+            above: above.max(0.0),
+            total: self.total,
+        })
     }
 
     /// The row as JSON.

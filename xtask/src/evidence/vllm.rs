@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use plimsoll_plan::engine::vllm::{Case, plan};
-use plimsoll_plan::{Given, Plan};
+use plimsoll_plan::interval::{Scale, group_of};
+use plimsoll_plan::{Given, Item, Plan, Rank};
 use plimsoll_units::Bytes;
 
 use super::fit::quantile;
@@ -63,6 +64,8 @@ fn fill(row: &Row, models: Option<&Path>, outcome: &mut Outcome) -> anyhow::Resu
         let budget = |plan: &Plan| plan.ranks[0].kv_budget.bytes.as_gib() - plan.ranks[0].short.as_gib();
         outcome.budget = Some(Pair { ours: budget(&full), logged });
         outcome.interval = Some((first.kv_budget.low.as_gib(), first.kv_budget.high.as_gib()));
+        group_of(&first.kv_budget.source).clone_into(&mut outcome.group);
+        outcome.scale = Some(scale(first, 1.0));
         if let Some(weights) = weights {
             let told = planned(&Given { weights: Some(Bytes::gib(weights)), ..Given::default() })?;
             outcome.estimates = Some(Pair { ours: budget(&told), logged });
@@ -91,6 +94,13 @@ fn fill(row: &Row, models: Option<&Path>, outcome: &mut Outcome) -> anyhow::Resu
         anyhow::bail!("neither weights, nor budget with utilisation, nor budget with tokens are stated");
     }
     Ok(())
+}
+
+/// The scale of a rank's doubt, GiB, as a share of what is left is taken.
+pub fn scale(rank: &Rank, share: f64) -> (f64, f64) {
+    let fixed = rank.ledger.entries.iter().filter(|entry| !matches!(entry.item, Item::Kv | Item::Reserve));
+    let scale = Scale::of(fixed.map(|entry| &entry.size)).times(share);
+    (Bytes::from_f64(scale.below).as_gib(), Bytes::from_f64(scale.above).as_gib())
 }
 
 /// The interval in which the printed budget was, GiB: of the scarcest rank, where the row gives every rank's share.
@@ -176,11 +186,13 @@ pub fn targets(rows: &[Outcome]) -> Vec<Target> {
     let weights = median(complete.iter().filter_map(|row| row.weights).map(Pair::percent).collect());
     let share = |row: &&Outcome| row.budget.map(|pair| 100.0 * pair.error() / row.total);
     let budget = median(complete.iter().filter_map(share).collect());
+    let tokens = median(complete.iter().filter_map(|row| row.tokens).map(Pair::percent).collect());
     let given: Vec<bool> = complete.iter().filter_map(|row| row.given).collect();
     let equal = 100.0 * given.iter().filter(|equal| **equal).count() as f64 / given.len() as f64;
     let mut targets = vec![
         Target::new("weights, median error of complete rows, %", weights, "<= 0.5", weights <= 0.5),
         Target::new("KV budget, median error of complete rows, % of GPU memory", budget, "<= 1.5", budget <= 1.5),
+        Target::new("KV tokens end to end, median error of complete rows, %", tokens, "<= 2", tokens <= 2.0),
         Target::new("KV tokens given the logged budget equal, % of complete rows", equal, ">= 95", equal >= 95.0),
     ];
     if !campaign.is_empty() {

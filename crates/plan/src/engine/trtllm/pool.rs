@@ -7,6 +7,7 @@ use super::blocks::{self, Shape};
 use super::launch::Launch;
 use super::rules::{Backend, MaxTokens};
 use super::weights::stage_layers;
+use crate::interval::{self, Scale};
 use crate::{Item, KvGroup, Ledger};
 
 /// Layers that have one window and one pool.
@@ -145,10 +146,11 @@ fn weights(groups: &[Group]) -> Vec<(u64, u64)> {
 }
 
 fn budget_source(backend: Backend) -> Source {
-    Source::Engine(match backend {
-        Backend::TensorRt => "kvCacheManager.cpp, calculateMaxNumBlocks: (driver free + pool free) × fraction".into(),
-        Backend::PyTorch => "pyexecutor/_util.py, _cal_max_memory: (total − peak + temporary pool) × fraction".into(),
-    })
+    let rule = match backend {
+        Backend::TensorRt => "kvCacheManager.cpp, calculateMaxNumBlocks: (driver free + pool free) × fraction",
+        Backend::PyTorch => "pyexecutor/_util.py, _cal_max_memory: (total − peak + temporary pool) × fraction",
+    };
+    Source::Engine(format!("{rule}{}", interval::cited(group(backend))).into())
 }
 
 /// Free memory before the cache is taken: low, best, high.
@@ -157,15 +159,25 @@ fn free(launch: &Launch<'_>, fixed: &Ledger) -> (Bytes, Bytes, Bytes) {
         return (given, given, given);
     }
     let total = &launch.card.total;
-    let best = total.bytes.saturating_sub(fixed.total());
-    // Independent doubts add as squares.
-    let spread = |pick: fn(&Estimate) -> f64| -> f64 {
-        let own = pick(total);
-        fixed.entries.iter().map(|entry| pick(&entry.size)).fold(own * own, |sum, d| sum + d * d).sqrt()
-    };
-    let below = spread(|size| size.high.as_f64() - size.bytes.as_f64());
-    let above = spread(|size| size.bytes.as_f64() - size.low.as_f64());
-    (Bytes::from_f64(best.as_f64() - below), best, Bytes::from_f64(best.as_f64() + above))
+    let best = total.bytes.as_f64() - fixed.total().as_f64();
+    let (low, high) = scale(total, fixed).ends(best, super::NAME, group(launch.backend));
+    (Bytes::from_f64(low), Bytes::from_f64(best), Bytes::from_f64(high))
+}
+
+/// The doubt about what is free: that of every line, and of the card's own size.
+fn scale(total: &Estimate, fixed: &Ledger) -> Scale {
+    // A card that is larger leaves more: its sides are turned round.
+    let room = Estimate { low: Bytes::ZERO, bytes: total.high.saturating_sub(total.bytes), ..total.clone() };
+    let room = Estimate { high: room.bytes + total.bytes.saturating_sub(total.low), ..room };
+    Scale::of(fixed.entries.iter().map(|entry| &entry.size).chain([&room]))
+}
+
+/// The group of launches by which the budget's interval is measured.
+fn group(backend: Backend) -> &'static str {
+    match backend {
+        Backend::TensorRt => "compiled engines",
+        Backend::PyTorch => "PyTorch backend",
+    }
 }
 
 /// The C++ manager: tokens of the budget, then whole blocks, the last one partly paid for.

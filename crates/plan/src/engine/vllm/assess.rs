@@ -6,10 +6,11 @@ use plimsoll_units::{Bytes, Estimate, Source};
 
 use super::Case;
 use super::defaults::{Resolved, resolve};
-use super::estimate::{Estimates, Launch, Multimodal, estimate, remainder};
+use super::estimate::{Estimates, Launch, Multimodal, estimate, group};
 use super::kv::{Demand, Kind, KvCase, KvPlan, plan};
 use super::layout::{Layout, layout};
 use super::weights::{Division, Weights};
+use crate::interval::remainder;
 use crate::{Entry, Error, Formula, Item, Ledger, Rank, Version};
 
 /// A launch, worked out.
@@ -162,7 +163,7 @@ fn stage(case: &Case<'_>, resolved: &Resolved, pp_rank: u32, layers: &Range<u32>
     let options = case.options;
     let total = case.card.total.bytes;
     let loaded = case.given.weights.unwrap_or(Bytes::new(weights.total()));
-    let estimates = estimate(&Launch {
+    let launch = Launch {
         model: case.model,
         version: resolved.version,
         v1: resolved.v1,
@@ -188,7 +189,8 @@ fn stage(case: &Case<'_>, resolved: &Resolved, pp_rank: u32, layers: &Range<u32>
         capture_sizes: &resolved.capture_sizes,
         runner_v2: resolved.runner_v2,
         estimate_graphs: options.estimate_graphs,
-    });
+    };
+    let (estimates, group) = (estimate(&launch), group(&launch));
     let mut entries = weight_entries(case, weights);
     let graphs_applied = estimates.graphs_applied.size.bytes;
     entries.extend(charged(case, estimates));
@@ -196,7 +198,8 @@ fn stage(case: &Case<'_>, resolved: &Resolved, pp_rank: u32, layers: &Range<u32>
     let share = total.as_f64() * resolved.utilization;
     let requested =
         Bytes::new(if resolved.version >= Version::new(0, 9, 1) { share.ceil() } else { share.floor() } as u64);
-    let source = || Source::Engine("vLLM, v1/worker/gpu_worker.py, determine_available_memory".into());
+    let rule = "vLLM, v1/worker/gpu_worker.py, determine_available_memory";
+    let parts = entries.iter().map(|entry| &entry.size);
     let (limit, budget) = match (case.given.kv_budget, case.given.kv_free, options.kv_cache_memory) {
         (Some(budget), _, _) => (fixed + budget, Estimate::exact(budget, Source::Given)),
         (None, Some(free), _) => {
@@ -204,7 +207,7 @@ fn stage(case: &Case<'_>, resolved: &Resolved, pp_rank: u32, layers: &Range<u32>
             (fixed + budget, Estimate::exact(budget, Source::Given))
         }
         (None, None, Some(bytes)) => (fixed + bytes, Estimate::exact(bytes, Source::Given)),
-        (None, None, None) => (requested, remainder(requested, entries.iter().map(|entry| &entry.size), source())),
+        (None, None, None) => (requested, remainder(requested, parts, ("vllm", group), rule)),
     };
     let signed = |bytes: Bytes| i64::try_from(bytes.get()).unwrap_or(i64::MAX);
     let available = if budget.is_exact() && budget.source == Source::Given {

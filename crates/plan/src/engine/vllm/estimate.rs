@@ -3,7 +3,7 @@
 
 use plimsoll_facts::model::{Ffn, Mixer, Model};
 use plimsoll_facts::tensor::DType;
-use plimsoll_units::{Bytes, Estimate, Source};
+use plimsoll_units::Bytes;
 
 use crate::{Card, Entry, Parallel, Version};
 
@@ -76,6 +76,8 @@ pub struct Setting {
     pub hopper: bool,
     /// Whether CPU and GPU share the memory.
     pub unified: bool,
+    /// Whether the card is AMD's or Intel's, whose libraries take more.
+    pub other_vendor: bool,
     /// Whether graphs are captured on trial while memory is profiled: not when eager, nor by model runner V2 before 0.30.
     pub trial: bool,
 }
@@ -131,18 +133,15 @@ impl Estimates {
     }
 }
 
-/// Returns what is left of `limit` after `parts`, with an interval: the half-widths of the parts add as independent
-/// errors do (the root of the sum of their squares), lower and upper sides apart, since the parts have separate causes.
-pub fn remainder<'e>(limit: Bytes, parts: impl IntoIterator<Item = &'e Estimate>, source: Source) -> Estimate {
-    let (mut taken, mut up, mut down) = (Bytes::ZERO, 0.0_f64, 0.0_f64);
-    for part in parts {
-        taken += part.bytes;
-        up += (part.bytes.as_f64() - part.low.as_f64()).powi(2);
-        down += (part.high.as_f64() - part.bytes.as_f64()).powi(2);
+/// Returns the group of launches by which the budget's interval is measured.
+pub fn group(launch: &Launch<'_>) -> &'static str {
+    let plain = !activation::unusual(launch) && !crate::interval::other_vendor(launch.card);
+    match (launch.v1, plain) {
+        (true, true) => "text models on NVIDIA, V1",
+        (true, false) => "towers, latent or recurrent layers, other cards, V1",
+        (false, true) => "text models on NVIDIA, V0",
+        (false, false) => "towers, latent or recurrent layers, other cards, V0",
     }
-    let middle = limit.saturating_sub(taken);
-    let exact = limit.as_f64() - taken.as_f64();
-    Estimate::between(Bytes::from_f64(exact - down.sqrt()), middle, Bytes::from_f64(exact + up.sqrt()), source)
 }
 
 /// Estimates what one rank needs beside weights and KV cache.

@@ -117,16 +117,26 @@ fn verified(launch: &Launch<'_>, rows: f64) -> f64 {
     if twice { 2.0 * rows * vocabulary(launch) * (width(launch) + 8.0) } else { 0.0 }
 }
 
+/// Whether a launch has what few logged launches have: towers that run, latent or recurrent layers, unified memory.
+pub(super) fn unusual(launch: &Launch<'_>) -> bool {
+    let sees = launch.model.tower.is_some() && !launch.multimodal.language_model_only;
+    sees || latent_or_recurrent(launch) || launch.card.unified
+}
+
+fn latent_or_recurrent(launch: &Launch<'_>) -> bool {
+    launch.model.layers.iter().any(|layer| match &layer.mixer {
+        Mixer::Recurrent(_) => true,
+        Mixer::Attention(attention) => matches!(attention.kind, AttentionKind::Latent { .. }),
+        Mixer::None => false,
+    })
+}
+
 /// What the interval was measured on, by what dominates.
 fn spread(launch: &Launch<'_>, peak: &Peak) -> Spread {
     let sees = peak.images > 0.0 || (launch.model.tower.is_some() && !launch.v1);
-    let unusual = launch.layers.clone().filter_map(|at| launch.model.layers.get(at as usize)).any(|layer| {
-        matches!(layer.mixer, Mixer::Recurrent(_))
-            || matches!(&layer.mixer, Mixer::Attention(a) if matches!(a.kind, AttentionKind::Latent { .. }))
-    });
     if sees {
         fitted::ACTIVATION_TOWER
-    } else if unusual || launch.card.unified {
+    } else if latent_or_recurrent(launch) || launch.card.unified {
         fitted::ACTIVATION_UNUSUAL
     } else if !launch.v1 {
         fitted::ACTIVATION_V0

@@ -123,6 +123,9 @@ pub(super) const OUTSIDE_V0_MANY: Range =
 /// V0, tensor parallel on large GPUs.
 pub(super) const OUTSIDE_V0_MANY_BIG: Range =
     Range { low: 0.71, middle: 4.28, high: 39.9, source: "tensor parallel on 80 GB GPUs and larger, V0" };
+/// AMD's and Intel's cards, one GPU, V0 and V1.
+pub(super) const OUTSIDE_OTHER_VENDOR: Range =
+    Range { low: 0.41, middle: 0.57, high: 1.54, source: "other vendors' cards" };
 /// CPU and GPU share the memory.
 pub(super) const OUTSIDE_UNIFIED: Range =
     Range { low: 0.1, middle: 1.5, high: 6.0, source: "unified memory, where other processes count; judged" };
@@ -173,6 +176,7 @@ pub(super) fn all() -> Vec<super::Fitted> {
         OUTSIDE_V0_DEVICE_BIG,
         OUTSIDE_V0_MANY,
         OUTSIDE_V0_MANY_BIG,
+        OUTSIDE_OTHER_VENDOR,
         OUTSIDE_UNIFIED,
     ];
     let singles = [

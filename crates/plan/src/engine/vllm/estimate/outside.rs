@@ -45,6 +45,7 @@ impl Setting {
             large: launch.card.total.bytes >= Bytes::gib(70.0),
             hopper: matches!(launch.card.compute_capability, Some((9, _))),
             unified: launch.card.unified,
+            other_vendor: crate::interval::other_vendor(launch.card),
             trial: graphs && !(launch.runner_v2 && launch.version < Version::new(0, 30, 0)),
         }
     }
@@ -60,6 +61,8 @@ fn range(setting: &Setting) -> Range {
     let (many, large) = (setting.tp > 1, setting.large);
     if setting.unified {
         fitted::OUTSIDE_UNIFIED
+    } else if setting.other_vendor {
+        fitted::OUTSIDE_OTHER_VENDOR
     } else if !setting.v1 {
         match (many, setting.version < Version::new(0, 6, 5)) {
             (true, _) if large => fitted::OUTSIDE_V0_MANY_BIG,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{catalogue, evidence, figure, oracle};
+use crate::{catalogue, evidence, figure, intervals, oracle};
 
 /// Runs every check in order and stops at the first that fails.
 pub fn run() -> Result<bool> {
@@ -44,8 +44,12 @@ fn shared_checks() -> Result<bool> {
     let oracles = [data.join("oracle_params"), data.join("oracle/vllm_kv"), data.join("oracle/llamacpp")];
     good &= oracle::run(&oracles, Some(&data.join("models")), Some(&data.join("gguf")), 5)?;
     eprintln!("== evidence");
-    let logged = [data.join("evidence/vllm.jsonl"), data.join("evidence/trtllm_capacity.jsonl")];
+    let logged = ["vllm.jsonl", "trtllm.jsonl", "trtllm_capacity.jsonl"].map(|file| data.join("evidence").join(file));
     let plain = evidence::Options { json: false, fit: false, markdown: false, all: false };
     good &= evidence::run(&logged, Some(&data.join("models")), plain)?;
+    eprintln!("== intervals and the accuracy page");
+    let logs = data.join("evidence");
+    good &= intervals::run(&logs, true)?;
+    good &= evidence::accuracy(&logs, evidence::Mode { check: true, accept: false })?;
     Ok(good)
 }

@@ -54,10 +54,11 @@ fn line(engine: &str, group: &Measured) -> Vec<String> {
 
 /// The table's source text. A group of too few launches has no row: it takes its engine's.
 fn table(rows: &[(&Residuals, Measured)]) -> Result<String> {
-    let mut text = "//! Which factor does each group's interval have? Written by `cargo xtask intervals`; do not edit.\n\n\
+    let mut text =
+        "//! Which factor does each group's interval have? Written by `cargo xtask intervals`; do not edit.\n\n\
                     use super::Band;\n\n/// Every band, engine by engine.\n\
                     #[rustfmt::skip]\npub(super) const BANDS: &[Band] = &[\n"
-        .to_owned();
+            .to_owned();
     for (engine, group) in rows.iter().filter(|(_, group)| group.own || group.group.is_empty()) {
         writeln!(
             text,

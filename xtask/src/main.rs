@@ -55,6 +55,18 @@ enum Chore {
         #[arg(long)]
         all: bool,
     },
+    /// Writes docs/accuracy.md, its figures and the medians that may not get worse, from logged launches
+    Accuracy {
+        /// Folder with the logged launches
+        #[arg(long, default_value = "../shared/data/evidence")]
+        evidence: PathBuf,
+        /// Only checks that the committed files are what would be written, and that no median is worse
+        #[arg(long)]
+        check: bool,
+        /// Takes worse medians for the new baseline
+        #[arg(long)]
+        accept: bool,
+    },
     /// Writes the factors of the budgets' intervals anew from logged launches, and prints how they hold
     Intervals {
         /// Folder with the logged launches
@@ -108,6 +120,7 @@ fn main() -> ExitCode {
             let models = configs(models, &paths);
             evidence::run(&paths, models.as_deref(), evidence::Options { json, fit, markdown, all })
         }
+        Chore::Accuracy { evidence, check, accept } => evidence::accuracy(&evidence, evidence::Mode { check, accept }),
         Chore::Intervals { evidence, check } => intervals::run(&evidence, check),
         Chore::Figure { folder, check } => figure::run(&folder, check),
         Chore::CatalogueAdd { id, folder, source } => catalogue::add(&id, &source, &folder),

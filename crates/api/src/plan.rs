@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plimsoll_facts::gguf::Gguf;
 use plimsoll_plan::engine::{Companion, Question, llamacpp, ollama, sglang, transformers, trtllm, vllm};
-use plimsoll_plan::{Card, Given, Plan, Rank, Verdict, Version};
+use plimsoll_plan::{Card, Given, Plan, Rank, Remedy, State, Verdict, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Map, Value};
 
@@ -307,6 +307,21 @@ pub fn run(prepared: &Prepared) -> Result<Plan, Error> {
     })
 }
 
+/// What would make a borderline launch safe, for engines that can say it.
+fn safer(prepared: &Prepared) -> Vec<Remedy> {
+    let Prepared { loaded, cards, engine, version, options, given, .. } = prepared;
+    let (model, version, [card]) = (&loaded.model, *version, cards.as_slice()) else { return Vec::new() };
+    let found = match *engine {
+        trtllm::NAME => trtllm::Options::from_map(options, version)
+            .and_then(|options| trtllm::safer(&trtllm::Case { model, card, version, options: &options, given })),
+        "vllm" => vllm::options::Options::from_map(options, version)
+            .and_then(|options| vllm::safer(&vllm::Case { model, card, version, options: &options, given })),
+        _ => Ok(Vec::new()),
+    };
+    // The same question has been answered: it holds no error.
+    found.unwrap_or_default()
+}
+
 /// Puts a plan into the promised form.
 pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
     let Prepared { loaded, card, .. } = prepared;
@@ -315,6 +330,10 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
     assumptions.extend(plan.assumptions);
     let mut notes = prepared.notes.clone();
     notes.extend(plan.notes);
+    let mut verdict = verdict(plan.verdict);
+    if state == State::Borderline && verdict.fits {
+        verdict.remedies = safer(prepared).into_iter().map(remedy).collect();
+    }
     PlanAnswer {
         model: head(loaded),
         engine: EngineHead { name: plan.engine.into(), version: plan.version.to_string() },
@@ -337,7 +356,7 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
         kv: kv(plan.kv),
         max_model_len: plan.max_model_len,
         max_context_tokens: plan.max_context_tokens,
-        verdict: VerdictAnswer { state: state.name().into(), margin: plan.margin.into(), ..verdict(plan.verdict) },
+        verdict: VerdictAnswer { state: state.name().into(), margin: plan.margin.into(), ..verdict },
         host: plan.host.map(|ledger| HostAnswer { total_bytes: ledger.total().get(), entries: entries(&ledger) }),
         assumptions,
         notes,
@@ -452,17 +471,12 @@ fn verdict(verdict: Verdict) -> VerdictAnswer {
             short_by_bytes: Some(short_by.get()),
             binding: Some(binding),
             refusal: refusal.map(|refusal| refusal.message),
-            remedies: remedies
-                .into_iter()
-                .map(|remedy| RemedyAnswer {
-                    change: remedy.change,
-                    flags: remedy.flags,
-                    fits: remedy.fits,
-                    kv_tokens: remedy.kv_tokens,
-                    max_context_tokens: remedy.max_context_tokens,
-                    cost: remedy.cost,
-                })
-                .collect(),
+            remedies: remedies.into_iter().map(remedy).collect(),
         },
     }
+}
+
+fn remedy(remedy: Remedy) -> RemedyAnswer {
+    let Remedy { change, flags, fits, kv_tokens, max_context_tokens, cost } = remedy;
+    RemedyAnswer { change, flags, fits, kv_tokens, max_context_tokens, cost }
 }

@@ -28,7 +28,7 @@ pub enum Verb {
             plimsoll plan ./my-model-dir --gpu rtx-4090 --engine vllm --max-model-len 16384\n  \
             plimsoll plan llama-3.1-8b --gpu l40s --engine vllm --explain activation\n\n\
             Exit status: 0 answered, 1 could not be answered, 2 malformed, 3 --check and it\n\
-            does not fit."
+            does not fit (--check=strict: or is borderline)."
     )]
     Plan(Box<PlanArguments>),
     /// What is this model: layers, attention kinds, tensors, parameters, KV bytes per token
@@ -62,6 +62,15 @@ pub enum Verb {
     Man,
 }
 
+/// Which verdicts `--check` lets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Check {
+    /// What fits as estimated.
+    Estimated,
+    /// What fits at both ends of its interval.
+    Strict,
+}
+
 /// What `plan` is told besides the engine's own flags.
 #[derive(Args)]
 pub struct PlanArguments {
@@ -83,9 +92,9 @@ pub struct PlanArguments {
     /// A known quantity that replaces an estimate; repeatable. KEY is weights, activation, non_torch, kv_free or kv_budget
     #[arg(long, value_name = "KEY=SIZE", allow_hyphen_values = true)]
     pub given: Vec<String>,
-    /// Exits with status 3 when it does not fit
-    #[arg(long)]
-    pub check: bool,
+    /// Exits with status 3 when it does not fit as estimated; `--check=strict` also when it is borderline
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "estimated")]
+    pub check: Option<Check>,
     /// Explains one number of the scarcest rank's ledger: formula, values, source
     #[arg(long, value_name = "ITEM")]
     pub explain: Option<String>,

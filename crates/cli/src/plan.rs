@@ -6,7 +6,7 @@ use plimsoll_api::{Desk, Error, GivenRequest, PlanRequest, launch};
 use plimsoll_units::Bytes;
 use serde_json::Value;
 
-use crate::arguments::PlanArguments;
+use crate::arguments::{Check, PlanArguments};
 use crate::{Failure, batch, show};
 
 /// Runs the verb; the number is the exit status.
@@ -29,7 +29,12 @@ pub fn run(arguments: &PlanArguments, desk: &Desk<'_>, out: &mut impl Write) -> 
     let answer = plimsoll_api::plan(&request, desk)?;
     show::plan(&answer, &arguments.shown, out)?;
     out.flush()?;
-    Ok(if arguments.check && !answer.verdict.fits { 3 } else { 0 })
+    let passes = match arguments.check {
+        None => true,
+        Some(Check::Estimated) => answer.verdict.fits,
+        Some(Check::Strict) => answer.verdict.state == "fits",
+    };
+    Ok(if passes { 0 } else { 3 })
 }
 
 /// Turns words into a request. Before `--` stand MODEL and engine flags, behind it a launch command; both may occur, and

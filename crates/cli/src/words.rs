@@ -46,7 +46,8 @@ fn own_flag(plan: &Command, word: &str) -> Option<bool> {
     }
     let name = word.strip_prefix("--")?.split('=').next()?;
     let flag = plan.get_arguments().find(|flag: &&Arg| flag.get_long() == Some(name))?;
-    Some(matches!(flag.get_action(), ArgAction::Set | ArgAction::Append))
+    let takes = matches!(flag.get_action(), ArgAction::Set | ArgAction::Append);
+    Some(takes && !flag.is_require_equals_set())
 }
 
 #[cfg(test)]

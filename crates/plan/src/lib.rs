@@ -2,9 +2,9 @@
 //! capacity and a verdict.
 
 pub mod engine;
-pub mod interval;
 mod error;
 pub mod generic;
+pub mod interval;
 mod ledger;
 mod parallel;
 mod plan;

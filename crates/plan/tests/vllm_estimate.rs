@@ -3,8 +3,8 @@
 
 use plimsoll_facts::model::{Model, read};
 use plimsoll_facts::tensor::DType;
-use plimsoll_plan::interval::remainder;
 use plimsoll_plan::engine::vllm::estimate::{Launch, Multimodal, estimate, group};
+use plimsoll_plan::interval::remainder;
 use plimsoll_plan::{Card, Parallel, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::json;

@@ -2,12 +2,12 @@
 
 use plimsoll_api::Explanation;
 
-use crate::number::{plain, size, spread};
+use crate::number::{interval, plain, size};
 use crate::page::{Style, right, width, wrap};
 
 /// Shows the formula, the values and the source of one number.
 pub fn explanation_table(answer: &Explanation, style: Style) -> String {
-    let spread = spread(answer.bytes, answer.low, answer.high);
+    let spread = interval(answer.bytes, answer.low, answer.high);
     let spread = if spread.is_empty() { spread } else { format!(" {spread}") };
     let exact = plain(answer.bytes as f64);
     let mut out = format!("{}  {}{spread}  ({exact} bytes)\n", style.bold(&answer.item), size(answer.bytes));

@@ -61,18 +61,14 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     if share > 0.0 && share < 0.05 { "<0.1%".to_owned() } else { format!("{share:.1}%") }
 }
 
-/// The spread of a size: `± 0.31 GiB`, both sides where they differ (`-0.21 +0.40 GiB`), nothing for an exact size.
-pub(crate) fn spread(bytes: u64, low: u64, high: u64) -> String {
-    let (down, up) = (bytes.saturating_sub(low), high.saturating_sub(bytes));
-    let most = down.max(up);
-    if most == 0 {
+/// The interval of a size in the size's own unit: `(51.2 … 53.0)`, nothing for an exact size.
+pub(crate) fn interval(bytes: u64, low: u64, high: u64) -> String {
+    if low >= high {
         return String::new();
     }
-    let whole = size(most);
-    let (number, unit) = whole.split_once(' ').unwrap_or((&whole, "B"));
-    if most - down.min(up) <= most / 20 {
-        return format!("± {number} {unit}");
-    }
+    // A size of nothing has no unit: the largest number's serves.
+    let whole = size(if bytes == 0 { high } else { bytes });
+    let unit = whole.split_once(' ').map_or("B", |(_, unit)| unit);
     let scale = match unit {
         "KiB" => 1024.0,
         "MiB" => 1_048_576.0,
@@ -80,8 +76,15 @@ pub(crate) fn spread(bytes: u64, low: u64, high: u64) -> String {
         "TiB" => 1_099_511_627_776.0,
         _ => 1.0,
     };
-    let side = |bytes: u64| three(bytes as f64 / scale);
-    format!("−{} +{} {unit}", side(down), side(up))
+    let end = |bytes: u64| three(bytes as f64 / scale);
+    let unit = if bytes == 0 { format!(" {unit}") } else { String::new() };
+    format!("({} … {}{unit})", end(low), end(high))
+}
+
+/// A size that may be negative: `1.20 GiB`, `−0.31 GiB`.
+pub(crate) fn signed(bytes: i64) -> String {
+    let sign = if bytes < 0 { "−" } else { "" };
+    format!("{sign}{}", size(bytes.unsigned_abs()))
 }
 
 #[cfg(test)]
@@ -111,14 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn spreads_show_both_sides_where_they_differ() {
+    fn intervals_are_in_the_unit_of_their_number() {
         for (bytes, low, high, text) in [
             (GIB, GIB, GIB, ""),
-            (4 * GIB, 3 * GIB, 5 * GIB, "± 1.00 GiB"),
-            (4 * GIB, 3 * GIB, 6 * GIB, "−1.00 +2.00 GiB"),
-            (GIB, GIB, GIB + 512, "−0 +512 B"),
+            (4 * GIB, 3 * GIB, 5 * GIB, "(3.00 … 5.00)"),
+            (GIB / 2, 0, 2 * GIB, "(0 … 2 048)"),
+            (0, 0, 3 * GIB, "(0 … 3.00 GiB)"),
         ] {
-            assert_eq!(spread(bytes, low, high), text);
+            assert_eq!(interval(bytes, low, high), text);
         }
+        assert_eq!(signed(-3 * (1 << 30)), "−3.00 GiB");
     }
 }

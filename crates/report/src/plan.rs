@@ -3,7 +3,7 @@
 use plimsoll_api::PlanAnswer;
 use plimsoll_api::answer::{EntryAnswer, RankAnswer, RemedyAnswer};
 
-use crate::number::{count, percent, short, size, spread, three};
+use crate::number::{count, interval, percent, short, signed, size, three};
 use crate::page::{Style, bar, clean, left, right, wrap, wrap_command};
 
 /// Remedies shown at most.
@@ -65,7 +65,7 @@ fn ledger(answer: &PlanAnswer, rank: &RankAnswer, style: Style) -> String {
     } else {
         "Memory".to_owned()
     };
-    let head = format!("{}{}{}{}", left(&which, 38), right("size", 9), right("spread", 20), right("card", 8));
+    let head = format!("{}{}{}{}", left(&which, 38), right("size", 9), right("90% interval", 20), right("card", 8));
     let mut out = style.bold(head.trim_end()) + "\n";
     for entry in rank.entries.iter().filter(|entry| entry.bytes > 0 || entry.high > 0) {
         out.push_str(&ledger_line(entry, card, style));
@@ -82,8 +82,8 @@ fn ledger(answer: &PlanAnswer, rank: &RankAnswer, style: Style) -> String {
 
 fn ledger_line(entry: &EntryAnswer, card: u64, style: Style) -> String {
     let name = left(&clean(&entry.item), 20);
-    let spread = right(&spread(entry.bytes, entry.low, entry.high), 20);
-    let line = format!("  {name}{}{spread}{}", right(&size(entry.bytes), 11), right(&percent(entry.bytes, card), 8));
+    let interval = right(&interval(entry.bytes, entry.low, entry.high), 20);
+    let line = format!("  {name}{}{interval}{}", right(&size(entry.bytes), 11), right(&percent(entry.bytes, card), 8));
     let bar = style.faint(&bar(entry.bytes, card, 16));
     format!("{line}  {bar}").trim_end().to_owned() + "\n"
 }
@@ -92,11 +92,12 @@ fn ledger_line(entry: &EntryAnswer, card: u64, style: Style) -> String {
 pub(crate) fn cache_facts(answer: &PlanAnswer) -> Vec<(&'static str, String, String)> {
     let kv = &answer.kv;
     let asked = count(kv.concurrency_at_tokens);
-    let spread = spread(kv.budget_bytes, kv.budget_low, kv.budget_high);
+    let interval = interval(kv.budget_bytes, kv.budget_low, kv.budget_high);
+    let interval = if interval.is_empty() { interval } else { format!("{interval} in nine of ten launches") };
     let mut facts = vec![
         ("capacity", count(kv.tokens), format!("tokens: {} blocks of {}", count(kv.blocks), kv.block_tokens)),
         ("a token", size(kv.bytes_per_token), "on each rank, all layers".to_owned()),
-        ("budget", size(kv.budget_bytes), spread),
+        ("budget", size(kv.budget_bytes), interval),
         ("concurrency", three(kv.max_concurrency), format!("requests of {asked} tokens at once")),
         ("longest context", count(answer.max_context_tokens), "tokens for one request alone".to_owned()),
     ];
@@ -139,6 +140,12 @@ fn cache(answer: &PlanAnswer, style: Style) -> String {
 /// The verdict in one line.
 pub(crate) fn verdict_line(answer: &PlanAnswer) -> String {
     let verdict = &answer.verdict;
+    if borderline(answer) {
+        let left = verdict.margin.bytes;
+        let bytes = size(left.unsigned_abs());
+        let estimated = if left < 0 { format!("short by {bytes}") } else { format!("{bytes} to spare") };
+        return format!("BORDERLINE: {estimated} as estimated");
+    }
     if verdict.fits {
         let spare = verdict.spare_bytes.map(|bytes| format!(": {} to spare", size(bytes))).unwrap_or_default();
         return format!("FITS{spare}");
@@ -146,6 +153,25 @@ pub(crate) fn verdict_line(answer: &PlanAnswer) -> String {
     let short = verdict.short_by_bytes.map(|bytes| format!(": short by {}", size(bytes))).unwrap_or_default();
     let binding = verdict.binding.as_ref().map(|what| format!(", bound by {}", clean(what))).unwrap_or_default();
     format!("DOES NOT FIT{short}{binding}")
+}
+
+fn borderline(answer: &PlanAnswer) -> bool {
+    answer.verdict.state == "borderline"
+}
+
+/// What a borderline verdict means, and what follows.
+pub(crate) fn doubt(answer: &PlanAnswer) -> Option<String> {
+    if !borderline(answer) {
+        return None;
+    }
+    let margin = answer.verdict.margin;
+    let next = match (answer.verdict.fits, answer.verdict.remedies.is_empty()) {
+        (_, true) => "The engine's own log decides.",
+        (true, false) => "What would make it safe:",
+        (false, false) => "What would help:",
+    };
+    let (low, high) = (signed(margin.low), signed(margin.high));
+    Some(format!("Nine of ten such launches have {low} to {high} to spare: it may start or not. {next}"))
 }
 
 /// A remedy with its outcome.
@@ -163,10 +189,18 @@ pub(crate) fn remedy_words(remedy: &RemedyAnswer) -> String {
 
 fn verdict(answer: &PlanAnswer, style: Style) -> String {
     let line = verdict_line(answer);
-    let painted = if answer.verdict.fits { style.good(&line) } else { style.bad(&line) };
-    let mut out = painted + "\n";
+    let sure = answer.verdict.fits && !borderline(answer);
+    let mut out = wrap("", &line, style.width);
+    if style.color {
+        let end = if sure { style.good(out.trim_end()) } else { style.bad(out.trim_end()) };
+        out = end + "\n";
+    }
     if let Some(refusal) = &answer.verdict.refusal {
-        out.push_str(&wrap("  the engine will say: ", refusal, style.width));
+        let would = if borderline(answer) { "  the engine would say: " } else { "  the engine will say: " };
+        out.push_str(&wrap(would, refusal, style.width));
+    }
+    if let Some(words) = doubt(answer) {
+        out.push_str(&wrap("  ", &words, style.width));
     }
     for (at, remedy) in answer.verdict.remedies.iter().take(REMEDIES).enumerate() {
         out.push_str(&wrap(&format!("  {}. ", at + 1), &remedy_words(remedy), style.width));

@@ -3,15 +3,18 @@
 use plimsoll_api::PlanAnswer;
 
 use crate::csv;
-use crate::number::{percent, size, spread};
+use crate::number::{interval, percent, size};
 use crate::page::{clean, markdown_row, markdown_rule};
-use crate::plan::{cache_facts, model_line, place_line, remedy_words, verdict_line};
+use crate::plan::{cache_facts, doubt, model_line, place_line, remedy_words, verdict_line};
 
 /// Writes a plan as Markdown.
 pub fn plan_markdown(answer: &PlanAnswer) -> String {
     let mut out = format!("### {}\n\n{}\n\n**{}**\n\n", model_line(answer), place_line(answer), verdict_line(answer));
     if let Some(refusal) = &answer.verdict.refusal {
         out.push_str(&format!("> {}\n\n", clean(refusal)));
+    }
+    if let Some(words) = doubt(answer) {
+        out.push_str(&format!("{words}\n\n"));
     }
     for remedy in &answer.verdict.remedies {
         out.push_str(&format!("1. {}\n", remedy_words(remedy)));
@@ -21,12 +24,12 @@ pub fn plan_markdown(answer: &PlanAnswer) -> String {
     }
     if let Some(rank) = answer.ranks.get(answer.scarcest) {
         let card = answer.gpu.total_bytes;
-        out.push_str(&markdown_row(&["item", "size", "spread", "card", "source"]));
+        out.push_str(&markdown_row(&["item", "size", "90% interval", "card", "source"]));
         out.push_str(&markdown_rule(&[false, true, true, true, false]));
         for entry in &rank.entries {
-            let spread = spread(entry.bytes, entry.low, entry.high);
+            let interval = interval(entry.bytes, entry.low, entry.high);
             let share = percent(entry.bytes, card);
-            out.push_str(&markdown_row(&[&entry.item, size(entry.bytes).as_str(), &spread, &share, &entry.source]));
+            out.push_str(&markdown_row(&[&entry.item, size(entry.bytes).as_str(), &interval, &share, &entry.source]));
         }
         for (name, bytes) in [("sum", rank.total_bytes), ("engine's limit", rank.limit_bytes), ("card", card)] {
             let name = format!("**{name}**");

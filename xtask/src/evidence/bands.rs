@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Models from which on a thread is a large sweep.
-const SWEEP: usize = 8;
+pub const SWEEP: usize = 8;
 /// Units from which on a group has a factor of its own: below, no score is known to hold nine of ten.
 const ENOUGH: usize = 9;
 /// The share of launches that an interval is made to hold.
@@ -114,7 +114,10 @@ pub fn covered(rows: &[Scored], of: &[&Scored], share: f64) -> usize {
 /// Measures every group, and all together under the empty name.
 pub fn measure(rows: &[Scored]) -> Vec<Measured> {
     let groups: BTreeSet<&str> = rows.iter().map(|row| row.group.as_str()).collect();
-    std::iter::once("").chain(groups.into_iter().filter(|group| !group.is_empty())).map(|group| one(rows, group)).collect()
+    std::iter::once("")
+        .chain(groups.into_iter().filter(|group| !group.is_empty()))
+        .map(|group| one(rows, group))
+        .collect()
 }
 
 fn one(rows: &[Scored], group: &str) -> Measured {

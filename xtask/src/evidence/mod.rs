@@ -3,7 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "a chore's report goes to stdout")]
 
+mod accuracy;
 mod bands;
+mod figures;
 mod fit;
 mod launch;
 mod llamacpp;
@@ -21,8 +23,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use bands::{Measured, Scored, measure};
+pub use accuracy::{Mode, run as accuracy};
 use bands::Sweeps;
+pub use bands::{Measured, Scored, measure};
 use row::Row;
 use sheet::Form;
 use table::Outcome;
@@ -44,9 +47,6 @@ pub struct Options {
 /// Checks every path; true when the targets are met.
 pub fn run(paths: &[PathBuf], models: Option<&Path>, options: Options) -> Result<bool> {
     let mut met = true;
-    if options.markdown {
-        print!("{PAGE}");
-    }
     for path in paths {
         let rows = read(path)?;
         if options.fit {
@@ -57,9 +57,6 @@ pub fn run(paths: &[PathBuf], models: Option<&Path>, options: Options) -> Result
     }
     Ok(met)
 }
-
-/// How the page opens.
-const PAGE: &str = include_str!("page.md");
 
 /// One engine's rows of a file, compared.
 pub struct Compared {

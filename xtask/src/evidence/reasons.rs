@@ -20,7 +20,11 @@ const REASONS: &[(&str, &str, &str)] = &[
         "",
         "unified memory whose co-tenants changed by GiB between runs",
     ),
-    ("38730122894", "5.73x", "wrong evidence: 2048 batched tokens, as the thread's other launch states, would explain it"),
+    (
+        "38730122894",
+        "5.73x",
+        "wrong evidence: 2048 batched tokens, as the thread's other launch states, would explain it",
+    ),
     ("38730122894", "1.21x", "another rank had less memory and decided"),
     (
         "empirical-vllm-memory-results",

@@ -46,8 +46,14 @@ const REASONS: [(&str, &str); 9] = [
     ("26725295630", "neither max_batch_size nor max_seq_len is stated, and they decide gigabytes of buffers"),
     ("00_qwen15_sanity", "a desktop card: 0.4 GiB more are in use than an engine's own context takes"),
     ("reasoning_ep1_c256", "a second DeepGEMM workspace for captured graphs is not counted"),
-    ("_dp.trimmed", "attention data parallelism with DeepGEMM experts: how many tokens its workspace holds is not in the log"),
-    ("summarize_ep1_c128", "13 GiB outside torch where sibling launches have 10.6: more graphs and larger steps, it seems"),
+    (
+        "_dp.trimmed",
+        "attention data parallelism with DeepGEMM experts: how many tokens its workspace holds is not in the log",
+    ),
+    (
+        "summarize_ep1_c128",
+        "13 GiB outside torch where sibling launches have 10.6: more graphs and larger steps, it seems",
+    ),
     ("waterfall", "10 to 20% less outside torch than other releases take"),
     ("#224", "the release is not stated"),
 ];

@@ -112,8 +112,7 @@ pub fn group_of(source: &Source) -> &str {
 
 /// Whether a card is another vendor's than NVIDIA, on whose cards the constants were measured, as far as its name tells.
 pub fn other_vendor(card: &Card) -> bool {
-    const MARKS: [&str; 10] =
-        ["AMD", "Instinct", "Radeon", "MI2", "MI3", "gfx", "Intel", "Arc ", "Gaudi", "Apple"];
+    const MARKS: [&str; 10] = ["AMD", "Instinct", "Radeon", "MI2", "MI3", "gfx", "Intel", "Arc ", "Gaudi", "Apple"];
     card.compute_capability.is_none() && MARKS.iter().any(|mark| card.name.contains(mark))
 }
 

@@ -25,7 +25,7 @@ pub use keys::{ALIASES, INERT_KEYS, KEYS, UNCOUNTED_KEYS};
 pub use options::{KvDtype, Options, Quantization, canonical, is_known};
 pub use rules::{Backend, DEFAULT_VERSION, MaxTokens, Rounding, Rules, default_backend, rules};
 
-use crate::{Card, Entry, Error, Formula, Given, Item, Kv, Ledger, Plan, Rank, Verdict, Version};
+use crate::{Card, Entry, Error, Formula, Given, Item, Kv, Ledger, Plan, Rank, Remedy, Verdict, Version};
 use launch::Launch;
 use pool::{Group, Pool};
 
@@ -58,6 +58,15 @@ pub fn plan(case: &Case<'_>) -> Result<Plan, Error> {
         *remedies = verdict::remedies(case, &launch);
     }
     Ok(plan)
+}
+
+/// Returns what would make a borderline launch safe: changes with which it fits at both ends of its interval.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn safer(case: &Case<'_>) -> Result<Vec<Remedy>, Error> {
+    let launch = Launch::new(case)?;
+    Ok(verdict::safer(case, &launch))
 }
 
 /// Plans without remedies.

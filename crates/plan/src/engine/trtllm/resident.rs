@@ -116,8 +116,7 @@ pub fn buffers(launch: &Launch<'_>) -> Option<Entry> {
         return None;
     }
     let rotary = rotary(launch) as f64;
-    let cublas =
-        if matches!(launch.card.compute_capability, Some((9 | 10, _))) { 33_554_432.0 } else { 8_519_680.0 };
+    let cublas = if matches!(launch.card.compute_capability, Some((9 | 10, _))) { 33_554_432.0 } else { 8_519_680.0 };
     let deep = deep_gemm(launch);
     let experts = launch.model.layers.iter().any(|layer| matches!(layer.ffn, Ffn::Moe { .. }));
     let (low, middle, high) = if experts { EXPERTS_RESIDENT } else { (0.0, 0.0, 0.0) };

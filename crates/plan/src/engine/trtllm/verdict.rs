@@ -7,7 +7,7 @@ use super::options::{KvDtype, Options, Quantization};
 use super::pool::{self, Pool};
 use super::rules::Backend;
 use super::{Case, Joint, Stage, outcome};
-use crate::{Item, Logged, Margin, Rank, Refusal, Remedy, Verdict};
+use crate::{Item, Logged, Margin, Plan, Rank, Refusal, Remedy, State, Verdict};
 use plimsoll_facts::tensor::DType;
 
 /// Returns the longest sequence that the pool serves: what the engine would cut `max_seq_len` to.
@@ -191,23 +191,34 @@ pub(super) fn notes(launch: &Launch<'_>, kv: &Joint, pool: &Pool) -> Vec<String>
 
 /// Tries changes, cheapest first, and returns the three best with their outcome.
 pub(super) fn remedies(case: &Case<'_>, launch: &Launch<'_>) -> Vec<Remedy> {
-    let mut tried: Vec<Remedy> = changes(launch)
-        .into_iter()
-        .filter_map(|(change, flags, cost, options)| {
-            let (plan, _) = outcome(&Case { options: &options, ..*case }).ok()?;
-            Some(Remedy {
-                change,
-                flags,
-                fits: matches!(plan.verdict, Verdict::Fits { .. }),
-                kv_tokens: plan.kv.tokens,
-                max_context_tokens: plan.max_context_tokens,
-                cost: cost.to_owned(),
-            })
-        })
-        .collect();
+    let mut tried = tried(case, launch, |plan| matches!(plan.verdict, Verdict::Fits { .. }));
     tried.sort_by_key(|remedy| !remedy.fits);
     tried.truncate(3);
     tried
+}
+
+/// Returns up to three changes after which the launch fits at both ends of its interval, cheapest first.
+pub(super) fn safer(case: &Case<'_>, launch: &Launch<'_>) -> Vec<Remedy> {
+    let mut safe = tried(case, launch, |plan| plan.state() == State::Fits);
+    safe.retain(|remedy| remedy.fits);
+    safe.truncate(3);
+    safe
+}
+
+/// Every change with its outcome.
+fn tried(case: &Case<'_>, launch: &Launch<'_>, suffices: impl Fn(&Plan) -> bool) -> Vec<Remedy> {
+    let outcomes = changes(launch).into_iter().filter_map(|(change, flags, cost, options)| {
+        let (plan, _) = outcome(&Case { options: &options, ..*case }).ok()?;
+        Some(Remedy {
+            change,
+            flags,
+            fits: suffices(&plan),
+            kv_tokens: plan.kv.tokens,
+            max_context_tokens: plan.max_context_tokens,
+            cost: cost.to_owned(),
+        })
+    });
+    outcomes.collect()
 }
 
 type Change = (String, Vec<String>, &'static str, Options);

@@ -9,8 +9,8 @@ use plimsoll_facts::tensor::{DType, Part, Role, Split, Tensor};
 use plimsoll_units::{Bytes, Estimate, Source};
 
 use super::launch::Launch;
-use super::resident;
 use super::options::Quantization;
+use super::resident;
 use super::rules::Backend;
 use crate::{Entry, Formula, Item};
 

@@ -19,7 +19,7 @@ use plimsoll_units::Bytes;
 
 use self::assess::Assessed;
 use self::options::Options;
-use crate::{Card, Error, Given, Kv, KvGroup, Margin, Plan, Verdict, Version};
+use crate::{Card, Error, Given, Kv, KvGroup, Margin, Plan, Remedy, Verdict, Version};
 
 /// A launch to plan.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,14 @@ pub fn plan(case: &Case<'_>) -> Result<Plan, Error> {
     let verdict = verdict(case, &assessed);
     let launch = render::launch(case);
     Ok(written(case, assessed, verdict, launch))
+}
+
+/// Returns what would make a borderline launch safe: changes with which it fits at both ends of its interval.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn safer(case: &Case<'_>) -> Result<Vec<Remedy>, Error> {
+    Ok(remedy::safer(case, &assess::assess(case)?))
 }
 
 /// Says whether the launch starts and, where it does not, what would help.

@@ -28,6 +28,17 @@ pub(super) fn remedies(case: &Case<'_>, assessed: &Assessed) -> Vec<Remedy> {
     found
 }
 
+/// Returns up to three changes after which the launch fits at both ends of its interval, cheapest first.
+pub(super) fn safer(case: &Case<'_>, assessed: &Assessed) -> Vec<Remedy> {
+    let safe = changes(case, assessed).into_iter().filter_map(|change| {
+        let new = assess(&Case { options: &change.options, ..*case }).ok()?;
+        let sure = super::margin(&new.ranks[new.scarcest], &new.kv).low >= 0;
+        let remedy = tried(case, change)?;
+        (sure && remedy.fits).then_some(remedy)
+    });
+    safe.take(3).collect()
+}
+
 /// The fewest pipeline stages of this division that would hold the model, with more cards than there are; none where
 /// sixteen do not.
 fn more_cards(case: &Case<'_>) -> Option<Remedy> {

@@ -266,10 +266,22 @@ fn by_release(title: &str, rows: &[&Outcome]) -> String {
         rows.iter().copied().filter(|row| row.unusable.is_none() && row.budget.is_some()).collect();
     let share = |row: &Outcome| row.budget.map_or(0.0, |pair| 100.0 * pair.error() / row.total.max(1.0));
     let mut strips_of = Vec::new();
-    for (colour, by) in [(0, groups(&budgets, |row| row.version.clone())), (1, groups(&budgets, |row| row.gpu.clone()))]
-    {
+    let kinds = [
+        ("releases of one launch", groups(&budgets, |row| row.version.clone())),
+        ("cards of one launch", groups(&budgets, |row| row.gpu.clone())),
+    ];
+    for (colour, (single, by)) in kinds.into_iter().enumerate() {
+        let mut alone = Vec::new();
         for (name, of) in by {
-            strips_of.push(Strip { name, errors: of.iter().map(|row| share(row)).collect(), colour });
+            let errors: Vec<f64> = of.iter().map(|row| share(row)).collect();
+            if errors.len() > 1 {
+                strips_of.push(Strip { name, errors, colour });
+            } else {
+                alone.extend(errors);
+            }
+        }
+        if !alone.is_empty() {
+            strips_of.push(Strip { name: single.to_owned(), errors: alone, colour });
         }
     }
     let caption = "Absolute errors of every usable row with a logged budget, percent of GPU memory: by release (blue), then\n\

@@ -40,7 +40,7 @@ mod tests {
             note: None,
         };
         insta::assert_snapshot!(explanation_table(&answer, Style::PLAIN), @r"
-        activation  1.00 GiB ± 124 MiB  (1 073 741 824 bytes)
+        activation  1.00 GiB (0.879 … 1.12)  (1 073 741 824 bytes)
           = R × V × 14
           R = 256
           V = 128 256

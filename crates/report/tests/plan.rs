@@ -133,14 +133,14 @@ fn a_plan_that_fits() {
     meta-llama/Llama-3.1-70B-Instruct: 70.6 B parameters, bfloat16
     vllm 0.33.0 on 4 × h100-sxm of 79.2 GiB, tp 4
 
-    Memory of the scarcest rank (pp 0, tp 0)     size              spread    card
+    Memory of the scarcest rank (pp 0, tp 0)     size        90% interval    card
       weights.embedding       501 MiB                        0.6%  ▏
       weights.attention      5.00 GiB                        6.3%  █
       weights.mlp            27.6 GiB                       34.8%  █████▋
       weights.norm           3.00 MiB                       <0.1%  ▏
-      activation             1.00 GiB       −300 +500 MiB    1.3%  ▎
-      runtime.non_torch       900 MiB           ± 120 MiB    1.1%  ▏
-      kv                     36.3 GiB           ± 900 MiB   45.9%  ███████▍
+      activation             1.00 GiB      (0.707 … 1.49)    1.3%  ▎
+      runtime.non_torch       900 MiB       (780 … 1 020)    1.1%  ▏
+      kv                     36.3 GiB       (35.4 … 37.2)   45.9%  ███████▍
       ───────────────────────────────────────────────────────────
       sum                    71.3 GiB                       90.0%
       engine's limit         72.9 GiB                       92.0%
@@ -149,7 +149,7 @@ fn a_plan_that_fits() {
     KV cache
       capacity             476 160  tokens: 29 760 blocks of 16
       a token             80.0 KiB  on each rank, all layers
-      budget              36.3 GiB  ± 900 MiB
+      budget              36.3 GiB  (35.4 … 37.2) in nine of ten launches
       concurrency             14.5  requests of 32 768 tokens at once
       longest context      131 072  tokens for one request alone
       one request            2 048  blocks for 32 768 tokens, 6.9% of them
@@ -202,16 +202,16 @@ fn markdown_and_csv_have_every_line() {
     1. capture no graphs (--enforce-eager): still does not fit; costs shorter requests
     1. a fourth that is not shown (--x): still does not fit; costs shorter requests
 
-    | item | size | spread | card | source |
+    | item | size | 90% interval | card | source |
     | --- | ---: | ---: | ---: | --- |
     | weights.embedding | 501 MiB |  | 0.6% | engine: a rule |
     | weights.attention | 5.00 GiB |  | 6.3% | engine: a rule |
     | weights.mlp | 27.6 GiB |  | 34.8% | engine: a rule |
     | weights.norm | 3.00 MiB |  | <0.1% | engine: a rule |
-    | activation | 1.00 GiB | −300 +500 MiB | 1.3% | engine: a rule |
-    | runtime.non_torch | 900 MiB | ± 120 MiB | 1.1% | engine: a rule |
+    | activation | 1.00 GiB | (0.707 … 1.49) | 1.3% | engine: a rule |
+    | runtime.non_torch | 900 MiB | (780 … 1 020) | 1.1% | engine: a rule |
     | graphs | 0 B |  | 0.0% | engine: a rule |
-    | kv | 36.3 GiB | ± 900 MiB | 45.9% | engine: a rule |
+    | kv | 36.3 GiB | (35.4 … 37.2) | 45.9% | engine: a rule |
     | **sum** | 71.3 GiB |  | 90.0% |  |
     | **engine's limit** | 72.9 GiB |  | 92.0% |  |
     | **card** | 79.2 GiB |  | 100.0% |  |
@@ -220,7 +220,7 @@ fn markdown_and_csv_have_every_line() {
     | --- | ---: | --- |
     | capacity | 476 160 | tokens: 29 760 blocks of 16 |
     | a token | 80.0 KiB | on each rank, all layers |
-    | budget | 36.3 GiB | ± 900 MiB |
+    | budget | 36.3 GiB | (35.4 … 37.2) in nine of ten launches |
     | concurrency | 14.5 | requests of 32 768 tokens at once |
     | longest context | 131 072 | tokens for one request alone |
     | one request | 2 048 | blocks for 32 768 tokens, 6.9% of them |

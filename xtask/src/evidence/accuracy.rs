@@ -12,7 +12,7 @@ use super::figures::{Held, Strip, coverage, strips};
 use super::fit::quantile;
 use super::sheet::{Form, number, spread};
 use super::table::{Outcome, Pair, groups};
-use super::{Compared, FILES, compared, read};
+use super::{Compared, FILES, buffers_section, compared, read};
 
 /// Where the page, its figures and the medians stand.
 const PAGE: &str = "docs/accuracy.md";
@@ -61,7 +61,7 @@ struct Engine {
 /// When a file cannot be read or written.
 pub fn run(folder: &Path, mode: Mode) -> Result<bool> {
     let models = folder.parent().map(|data| data.join("models")).filter(|models| models.is_dir());
-    let (mut engines, mut others) = (Vec::new(), Vec::new());
+    let (mut engines, mut others, mut sections) = (Vec::new(), Vec::new(), String::new());
     for file in FILES {
         let path = folder.join(file);
         let rows = read(&path)?;
@@ -69,6 +69,7 @@ pub fn run(folder: &Path, mode: Mode) -> Result<bool> {
         if left > 0 {
             others.push(format!("{left} rows of {file} are of an engine whose planner is not compared with logs yet."));
         }
+        sections.push_str(&buffers_section(file, &rows));
         for one in all {
             let residuals = one.residuals(&rows, models.as_deref());
             engines.push(Engine { compared: one, residuals });
@@ -77,7 +78,7 @@ pub fn run(folder: &Path, mode: Mode) -> Result<bool> {
     let medians = medians(&engines);
     let (kept, good) = judged(&medians, mode)?;
     let mut files = figures(&engines);
-    files.push((PAGE.to_owned(), page(&engines, &others)));
+    files.push((PAGE.to_owned(), page(&engines, &others) + &sections));
     files.push((MEDIANS.to_owned(), serde_json::to_string_pretty(&kept)? + "\n"));
     Ok(settle(&files, mode)? && good)
 }

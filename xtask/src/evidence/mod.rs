@@ -143,6 +143,17 @@ fn buffers(path: &Path, rows: &[&Row], options: Options) -> bool {
     targets.iter().all(|target| target.met)
 }
 
+/// Reports llama.cpp's rows of a file as a section of the accuracy page; nothing where it has none.
+pub fn buffers_section(file: &str, rows: &[Row]) -> String {
+    let rows = llamacpp_rows(rows);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let outcomes = llamacpp::compare(&rows);
+    let (report, targets) = (llamacpp::report(&outcomes, Form::Markdown), llamacpp::targets(&outcomes));
+    format!("\n## llama.cpp, {file}\n\n{report}{}", vllm::shown(&targets, Form::Markdown))
+}
+
 /// The rows of llama.cpp, which are compared buffer by buffer.
 fn llamacpp_rows(rows: &[Row]) -> Vec<&Row> {
     rows.iter().filter(|row| row.text("engine") == "llama.cpp").collect()

@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn sides_have_their_own_scale_and_rounding_is_no_error() {
-        let scores = [row("a", 0.255), row("b", -0.505), row("c", 0.004)].map(|row| (row.score() * 100.0).round());
-        assert_eq!(scores, [50.0, 50.0, 0.0]);
+        let scores = [row("a", 0.255), row("b", -0.505), row("c", 0.004)].map(|row| format!("{:.2}", row.score()));
+        assert_eq!(scores, ["0.50", "0.50", "0.00"]);
     }
 
     #[test]

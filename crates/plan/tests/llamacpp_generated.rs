@@ -22,19 +22,21 @@ fn placement(gguf: &Gguf, hparams: &Hparams) -> Placement {
 }
 
 fn context(row: &Value, hparams: &Hparams) -> Context {
-    let number = |key: &str| row[key].as_u64().unwrap();
-    let (sequences, ubatch, unified) = (number("n_seq_max"), number("n_ubatch"), row["unified"].as_bool().unwrap());
+    let number = |key: &str| row[key].as_u64().expect("kept rows are whole");
+    let (sequences, ubatch, unified) =
+        (number("n_seq_max"), number("n_ubatch"), row["unified"].as_bool().expect("kept rows are whole"));
     let pad = |n: u64| n.next_multiple_of(256);
     let cells = if unified { number("n_ctx") } else { pad(number("n_ctx") / sequences) };
     let window = hparams.window * if unified { sequences } else { 1 };
-    let kind = |key: &str| GgmlType::parse(row[key].as_str().unwrap()).unwrap();
+    let kind =
+        |key: &str| GgmlType::parse(row[key].as_str().expect("kept rows are whole")).expect("kept rows are whole");
     Context {
         tokens: if unified { cells } else { cells * sequences },
         ubatch,
         sequences,
         outputs: if number("n_outputs") == 0 { 2048 } else { number("n_outputs") },
         unified,
-        flash: if row["flash"].as_bool().unwrap() { Flash::On } else { Flash::Off },
+        flash: if row["flash"].as_bool().expect("kept rows are whole") { Flash::On } else { Flash::Off },
         kind_k: kind("type_k"),
         kind_v: kind("type_v"),
         cells,
@@ -51,15 +53,15 @@ fn context(row: &Value, hparams: &Hparams) -> Context {
 #[test]
 fn generated_models_of_every_architecture() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llamacpp_graphs");
-    let runs = std::fs::read_to_string(folder.join("runs.jsonl")).unwrap();
+    let runs = std::fs::read_to_string(folder.join("runs.jsonl")).expect("kept rows are whole");
     let mut wrong = Vec::new();
     for line in runs.lines() {
-        let row: Value = serde_json::from_str(line).unwrap();
-        let name = row["model"].as_str().unwrap();
-        let bytes = std::fs::read(folder.join(format!("{name}.gguf"))).unwrap();
+        let row: Value = serde_json::from_str(line).expect("kept rows are whole");
+        let name = row["model"].as_str().expect("kept rows are whole");
+        let bytes = std::fs::read(folder.join(format!("{name}.gguf"))).expect("kept rows are whole");
         let input = Input { name: name.to_owned(), bytes: &mut bytes.as_slice(), length: None };
-        let gguf = gguf::read(vec![input]).unwrap();
-        let hparams = Hparams::read(&gguf).unwrap();
+        let gguf = gguf::read(vec![input]).expect("kept rows are whole");
+        let hparams = Hparams::read(&gguf).expect("kept rows are whole");
         let placement = placement(&gguf, &hparams);
         let model = Model::new(&hparams, &gguf, &placement);
         match compute_buffers(&model, &context(&row, &hparams), Reserve::Measured) {
@@ -73,10 +75,10 @@ fn generated_models_of_every_architecture() {
 #[test]
 fn an_unknown_architecture_is_named() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llamacpp_graphs");
-    let bytes = std::fs::read(folder.join("qwen3moe.gguf")).unwrap();
+    let bytes = std::fs::read(folder.join("qwen3moe.gguf")).expect("kept rows are whole");
     let input = Input { name: "x".to_owned(), bytes: &mut bytes.as_slice(), length: None };
-    let gguf = gguf::read(vec![input]).unwrap();
-    let mut hparams = Hparams::read(&gguf).unwrap();
+    let gguf = gguf::read(vec![input]).expect("kept rows are whole");
+    let mut hparams = Hparams::read(&gguf).expect("kept rows are whole");
     hparams.arch = "nobody-knows".to_owned();
     let placement = placement(&gguf, &hparams);
     let model = Model::new(&hparams, &gguf, &placement);

@@ -12,7 +12,7 @@ fn llama(layers: u32) -> Model {
         "num_hidden_layers": layers, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
         "max_position_embeddings": 131072,
     });
-    plimsoll_facts::model::read("llama", &config, None).unwrap()
+    plimsoll_facts::model::read("llama", &config, None).expect("a plain question")
 }
 
 fn card(gib: f64, count: u32) -> Card {
@@ -28,12 +28,12 @@ fn card(gib: f64, count: u32) -> Card {
 
 fn plan_on(cards: &[Card], version: Version, options: &Value) -> Result<Plan, Error> {
     let (model, given) = (llama(32), Given::default());
-    let options = options.as_object().unwrap();
+    let options = options.as_object().expect("a plain question");
     transformers::plan(&Question { model: &model, gguf: None, companions: &[], cards, version, options, given: &given })
 }
 
 fn plan(options: Value) -> Plan {
-    plan_on(&[card(80.0, 1)], transformers::NEWEST, &options).unwrap()
+    plan_on(&[card(80.0, 1)], transformers::NEWEST, &options).expect("a plain question")
 }
 
 fn bytes(plan: &Plan, item: Item) -> u64 {
@@ -62,7 +62,8 @@ fn weights_follow_the_dtype_and_the_release() {
     let weights = |plan: &Plan| plan.ranks[0].ledger.weights().get();
     assert_eq!(weights(&plan(json!({ "prompt_tokens": 8 }))), all);
     assert_eq!(weights(&plan(json!({ "prompt_tokens": 8, "dtype": "float32" }))), 2 * all);
-    let old = plan_on(&[card(80.0, 1)], Version::new(4, 57, 0), &json!({ "prompt_tokens": 8 })).unwrap();
+    let old =
+        plan_on(&[card(80.0, 1)], Version::new(4, 57, 0), &json!({ "prompt_tokens": 8 })).expect("a plain question");
     assert_eq!(weights(&old), 2 * all, "before 5.0 the default is fp32");
     // Linear layers of 32 × 218 103 808 numbers at half a byte and fp32 for every 64; embeddings, norms and head stay.
     let four = weights(&plan(json!({ "prompt_tokens": 8, "load_in_4bit": true })));
@@ -81,7 +82,7 @@ fn eager_attention_keeps_every_pair() {
     assert!((eager(16384) / eager(8192) - 4.0).abs() < 0.2);
     assert!((fused(16384) / fused(8192) - 2.0).abs() < 0.1);
     // Gate, up and product of 14 336 and two rows of 4096, two bytes each.
-    assert_eq!(fused(8192), 8192.0 * 2.0 * (3.0 * 14336.0 + 2.0 * 4096.0));
+    assert!((fused(8192) - 8192.0 * 2.0 * (3.0 * 14336.0 + 2.0 * 4096.0)).abs() < 0.5);
 }
 
 #[test]
@@ -99,11 +100,12 @@ fn longer_or_more_never_needs_less() {
 
 #[test]
 fn the_longest_fits_and_one_more_does_not() {
-    let found = plan_on(&[card(24.0, 1)], transformers::NEWEST, &json!({ "max_new_tokens": 64 })).unwrap();
+    let found =
+        plan_on(&[card(24.0, 1)], transformers::NEWEST, &json!({ "max_new_tokens": 64 })).expect("a plain question");
     let (longest, at) = (found.max_context_tokens, |length: u64| {
         let options = json!({ "max_new_tokens": 64, "max_length": length });
         matches!(
-            plan_on(&[card(24.0, 1)], transformers::NEWEST, &options).unwrap().verdict,
+            plan_on(&[card(24.0, 1)], transformers::NEWEST, &options).expect("a plain question").verdict,
             plimsoll_plan::Verdict::Fits { .. }
         )
     });
@@ -115,7 +117,7 @@ fn the_longest_fits_and_one_more_does_not() {
 fn layers_divide_over_different_cards() {
     let cards = [card(24.0, 1), card(12.0, 1)];
     let options = json!({ "prompt_tokens": 512, "device_map": "auto" });
-    let plan = plan_on(&cards, transformers::NEWEST, &options).unwrap();
+    let plan = plan_on(&cards, transformers::NEWEST, &options).expect("a plain question");
     assert_eq!(plan.ranks.len(), 2);
     let weights: u64 = plan.ranks.iter().map(|rank| rank.ledger.weights().get()).sum();
     assert_eq!(weights, 16_060_522_496);
@@ -123,9 +125,12 @@ fn layers_divide_over_different_cards() {
     let kv: u64 = plan.ranks.iter().map(|rank| rank.ledger.bytes(Item::Kv).get()).sum();
     assert_eq!(kv, 512 * 131_072, "the cache lies with its layers");
     // Too small for all: the rest lies in host memory, and the first card keeps room for its largest module.
-    let plan = plan_on(&[card(8.0, 2)], transformers::NEWEST, &options).unwrap();
-    assert!(plan.host.unwrap().total() > Bytes::gib(1.0));
-    assert!(bytes(&plan_on(&[card(8.0, 2)], transformers::NEWEST, &options).unwrap(), Item::WeightsExtra) > 0);
+    let plan = plan_on(&[card(8.0, 2)], transformers::NEWEST, &options).expect("a plain question");
+    assert!(plan.host.expect("a plain question").total() > Bytes::gib(1.0));
+    assert!(
+        bytes(&plan_on(&[card(8.0, 2)], transformers::NEWEST, &options).expect("a plain question"), Item::WeightsExtra)
+            > 0
+    );
 }
 
 #[test]

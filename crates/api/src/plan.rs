@@ -57,7 +57,7 @@ pub const ENGINES: [EngineRow; 6] = [
         oldest: sglang::OLDEST,
         default: sglang::NEWEST,
         newest: sglang::NEWEST,
-        rules: "pools from free memory before load, hybrid pools, slack",
+        rules: "0.4.6 to 0.5.23: default fraction, pools from free memory before load, and what must fit beside them",
     },
     EngineRow {
         name: llamacpp::NAME,

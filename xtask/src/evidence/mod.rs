@@ -13,6 +13,7 @@ mod points;
 mod reasons;
 mod resolve;
 mod row;
+mod sglang;
 mod sheet;
 mod table;
 mod trtllm;
@@ -76,11 +77,13 @@ pub struct Compared {
 pub fn compared(path: &Path, rows: &[Row], models: Option<&Path>) -> (Vec<Compared>, usize) {
     let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into());
     let (mut vllm, mut logged, mut measured, mut other) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let mut sglang = Vec::new();
     for row in rows {
         match row.text("engine") {
             "vllm" => vllm.push(row),
             "tensorrt_llm" | "tensorrt-llm" if row.count("max_concurrent_sequences").is_some() => measured.push(row),
             "tensorrt_llm" | "tensorrt-llm" => logged.push(row),
+            "sglang" => sglang.push(row),
             "llama.cpp" => {}
             _ => other += 1,
         }
@@ -93,6 +96,7 @@ pub fn compared(path: &Path, rows: &[Row], models: Option<&Path>) -> (Vec<Compar
         }
     };
     add("vllm", vllm.iter().map(|row| vllm::compare(row, models)).collect(), table::report, vllm::targets);
+    add("sglang", sglang.iter().map(|row| sglang::compare(row, models)).collect(), table::report, sglang::targets);
     add("tensorrt-llm", trtllm::logs(&logged, models), table::report, trtllm::log_targets);
     add("tensorrt-llm", trtllm::capacity(&measured, models), table::capacity, trtllm::capacity_targets);
     (all, other)

@@ -63,6 +63,16 @@ pub fn find(row: &Row, models: Option<&Path>) -> Result<Known> {
     read(name, &config, note)
 }
 
+/// Finds a model by a name that another row gave it.
+///
+/// # Errors
+/// As [`find`].
+pub fn named(name: &str, models: Option<&Path>) -> Result<Known> {
+    let mut known = find(&Row::new(0, json!({ "model": name })), models)?;
+    known.note = Some(format!("the log's sizes are {name}'s"));
+    Ok(known)
+}
+
 fn online_fp8() -> Value {
     json!({ "quant_method": "fp8", "activation_scheme": "dynamic", "ignored_layers": ["lm_head"] })
 }

@@ -298,13 +298,14 @@ fn text(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{llamacpp, transformers, trtllm, vllm};
+    use crate::engine::{llamacpp, sglang, transformers, trtllm, vllm};
 
     #[test]
     fn tables_are_sorted_and_no_spelling_means_two_flags() {
         let any = &*trtllm::flags::ANY;
         for table in [
             &vllm::flags::FLAGS,
+            &sglang::flags::FLAGS,
             &trtllm::flags::SERVE,
             &trtllm::flags::BUILD,
             &trtllm::flags::RUNTIME,

@@ -3,7 +3,9 @@
 pub mod flag;
 pub mod llamacpp;
 pub mod ollama;
+mod read;
 pub mod sglang;
+mod stored;
 pub mod transformers;
 pub mod trtllm;
 pub mod vllm;

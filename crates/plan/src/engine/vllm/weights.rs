@@ -12,6 +12,7 @@ use super::layout::DSPARK_LAYERS;
 use super::mxfp4::{self, Kernels};
 use super::options::Options;
 use super::tables::rotary;
+use crate::engine::stored::{Piece, allocated, stored};
 use crate::{Card, Error, Item, Version};
 
 /// Bytes of one stage's rank, by item.
@@ -307,56 +308,13 @@ impl<'a> Division<'a> {
     ///
     /// vLLM 0.33.0, `model_executor/layers/quantization/*` and their `process_weights_after_loading`.
     fn stored(&self, share: &Share, scheme: Scheme, dtype: DType) -> u64 {
-        let Share { outputs, inputs, copies, .. } = *share;
-        let half = dtype.bytes_of(1);
-        let packed = |bits: u32| outputs.saturating_mul(inputs).saturating_mul(u64::from(bits)).div_ceil(8);
-        let groups = |group: Option<u64>| group.map_or(1, |group| inputs.div_ceil(group.max(1)));
-        let scales = |scale: Scale| match scale {
-            Scale::Tensor => 4,
-            Scale::Channel => outputs.saturating_mul(4),
-            Scale::Block { rows, columns } => {
-                outputs.div_ceil(rows.max(1)).saturating_mul(inputs.div_ceil(columns.max(1))).saturating_mul(4)
-            }
-        };
-        let one = match scheme {
-            Scheme::Gptq { bits, group, desc_act, symmetric } => {
-                let groups = groups(group);
-                let zeros = if symmetric && self.marlin { 0 } else { groups * outputs * u64::from(bits) / 8 };
-                let index = match (desc_act, self.marlin) {
-                    (true, true) => inputs * 8,
-                    (true, false) | (false, false) => inputs * 4,
-                    (false, true) => 0,
-                };
-                packed(bits) + groups * outputs * half + zeros + index
-            }
-            Scheme::Awq { bits, group, zero_point } => {
-                let groups = groups(Some(group));
-                packed(bits)
-                    + groups * outputs * half
-                    + if zero_point { groups * outputs * u64::from(bits) / 8 } else { 0 }
-            }
-            Scheme::Packed { bits, group, symmetric, group_index } => {
-                let groups = groups(group);
-                let zeros = if symmetric { 0 } else { groups * outputs * u64::from(bits) / 8 };
-                packed(bits) + groups * outputs * half + zeros + if group_index { inputs * 8 } else { 0 }
-            }
-            Scheme::Fp8 { scale, input_scale } | Scheme::Int8 { scale, input_scale } => {
-                packed(8) + scales(scale) + if input_scale { 4 } else { 0 }
-            }
-            Scheme::Bnb4 { block, .. } => packed(4) + outputs.saturating_mul(inputs).div_ceil(block.max(1)) * 4,
-            Scheme::BnbInt8 => packed(8) + outputs * 4,
-            Scheme::Mxfp4 if share.experts && self.kernels.is_some() => {
-                let experts = mxfp4::Experts { fused: share.fused, outputs, inputs, copies };
-                let kept = self.kernels.map_or([0; 3], |kernels| mxfp4::tensors(kernels, experts));
-                return kept.into_iter().fold(0, |sum, bytes| sum.saturating_add(allocated(bytes)));
-            }
-            Scheme::Ggml(kind) => {
-                inputs.div_ceil(kind.block()).saturating_mul(kind.block_bytes()).saturating_mul(outputs)
-            }
-            Scheme::Mxfp4 => packed(4) + outputs.saturating_mul(inputs.div_ceil(32)),
-            Scheme::Nvfp4 { .. } => packed(4) + outputs.saturating_mul(inputs.div_ceil(16)) + 8,
-        };
-        allocated(one.saturating_mul(copies))
+        if let (Scheme::Mxfp4, true, Some(kernels)) = (scheme, share.experts, self.kernels) {
+            let Share { outputs, inputs, copies, fused, .. } = *share;
+            let kept = mxfp4::tensors(kernels, mxfp4::Experts { fused, outputs, inputs, copies });
+            return kept.into_iter().fold(0, |sum, bytes| sum.saturating_add(allocated(bytes)));
+        }
+        let piece = Piece { outputs: share.outputs, inputs: share.inputs, copies: share.copies };
+        allocated(stored(piece, scheme, dtype.bytes_of(1), self.marlin))
     }
 
     /// Copies of latent attention's up-projections in 16 bit, made when the projection itself is quantised.
@@ -480,19 +438,6 @@ struct Share {
     experts: bool,
     /// Whether gate and up lie in one matrix.
     fused: bool,
-}
-
-/// What torch's allocator counts for one tensor: whole multiples of 512 bytes; from 10 MiB up a segment of whole 2 MiB,
-/// whose rest is given away only when it is larger than 1 MiB.
-///
-/// PyTorch 2.9, `c10/cuda/CUDACachingAllocator.cpp`, `get_allocation_size` and `should_split`.
-const fn allocated(bytes: u64) -> u64 {
-    const MIB: u64 = 1 << 20;
-    let (Some(exact), Some(segment)) = (bytes.checked_next_multiple_of(512), bytes.checked_next_multiple_of(2 * MIB))
-    else {
-        return bytes;
-    };
-    if exact >= 10 * MIB && segment - exact <= MIB { segment } else { exact }
 }
 
 /// Whether every expert's matrix is a tensor of its own.

@@ -1,14 +1,12 @@
 //! What was vLLM asked to do? Its flags by their own names with underscores, checked once.
 
-mod read;
-
 use std::sync::Arc;
 
 use plimsoll_facts::tensor::DType;
 use plimsoll_units::Bytes;
 use serde_json::{Map, Value};
 
-use self::read::{Reader, counts, truth, whole};
+use crate::engine::read::{Reader, counts, truth, whole};
 use crate::{Error, Version};
 
 /// The options that are read here; any other key is handed back in [`Options::unknown`].

@@ -5,27 +5,27 @@ use serde_json::{Map, Value};
 use crate::Error;
 
 /// Reads options by name and remembers which were asked for.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(map: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(map: &'a Map<String, Value>) -> Self {
         Reader { map }
     }
 
     /// The value, where there is one that is not null.
-    pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    pub(super) fn bad<T>(&self, key: &str, expected: &str) -> Result<T, Error> {
+    pub(crate) fn bad<T>(&self, key: &str, expected: &str) -> Result<T, Error> {
         let found = self.map.get(key).map_or_else(|| "missing".to_owned(), shown);
         Err(Error::Flag { flag: flag(key), found, expected: expected.to_owned() })
     }
 
     /// A whole number from `least` to `most`, perhaps as text with a suffix.
-    pub(super) fn count(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>, Error> {
+    pub(crate) fn count(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>, Error> {
         let Some(value) = self.value(key) else { return Ok(None) };
         match whole(value)
             .and_then(|number| u64::try_from(number).ok())
@@ -37,12 +37,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A size of a parallel group.
-    pub(super) fn ranks(&self, key: &str) -> Result<u32, Error> {
+    pub(crate) fn ranks(&self, key: &str) -> Result<u32, Error> {
         Ok(self.count(key, 1, 4096)?.map_or(1, |ranks| ranks as u32))
     }
 
     /// A number from `least` to `most`.
-    pub(super) fn number(&self, key: &str, least: f64, most: f64) -> Result<Option<f64>, Error> {
+    pub(crate) fn number(&self, key: &str, least: f64, most: f64) -> Result<Option<f64>, Error> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
         match number.filter(|number| number.is_finite() && (least..=most).contains(number)) {
@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
     }
 
     /// True, false, or the words for them.
-    pub(super) fn switch(&self, key: &str) -> Result<Option<bool>, Error> {
+    pub(crate) fn switch(&self, key: &str) -> Result<Option<bool>, Error> {
         let Some(value) = self.value(key) else { return Ok(None) };
         match truth(value) {
             Some(truth) => Ok(Some(truth)),
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A word.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Error> {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, Error> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -70,13 +70,13 @@ impl<'a> Reader<'a> {
     }
 
     /// One of the words.
-    pub(super) fn word(&self, key: &str, words: &[&str]) -> Result<Option<&'a str>, Error> {
+    pub(crate) fn word(&self, key: &str, words: &[&str]) -> Result<Option<&'a str>, Error> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         if words.contains(&text) { Ok(Some(text)) } else { self.bad(key, &format!("one of {}", words.join(", "))) }
     }
 
     /// An object, perhaps as JSON text.
-    pub(super) fn object(&self, key: &str) -> Result<Option<Map<String, Value>>, Error> {
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Map<String, Value>>, Error> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(map.clone())),
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list of whole numbers, perhaps as text.
-    pub(super) fn counts(&self, key: &str) -> Result<Option<Vec<u64>>, Error> {
+    pub(crate) fn counts(&self, key: &str) -> Result<Option<Vec<u64>>, Error> {
         let Some(value) = self.value(key) else { return Ok(None) };
         match counts(value) {
             Some(list) if !list.is_empty() && list.len() <= 8192 => Ok(Some(list)),
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The flag as it is written on the command line.
-pub(super) fn flag(key: &str) -> String {
+pub(crate) fn flag(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
@@ -110,7 +110,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// True, false, or the words for them.
-pub(super) fn truth(value: &Value) -> Option<bool> {
+pub(crate) fn truth(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(truth) => Some(*truth),
         Value::Number(number) => number.as_u64().filter(|number| *number < 2).map(|number| number == 1),
@@ -127,7 +127,7 @@ pub(super) fn truth(value: &Value) -> Option<bool> {
 /// (powers of 1024).
 ///
 /// vLLM 0.33.0, `utils/argparse_utils.py`, `human_readable_int`.
-pub(super) fn whole(value: &Value) -> Option<i64> {
+pub(crate) fn whole(value: &Value) -> Option<i64> {
     let text = match value {
         Value::Number(number) => {
             return number
@@ -154,7 +154,7 @@ pub(super) fn whole(value: &Value) -> Option<i64> {
 }
 
 /// A list of whole numbers, also as JSON text or separated by commas or blanks.
-pub(super) fn counts(value: &Value) -> Option<Vec<u64>> {
+pub(crate) fn counts(value: &Value) -> Option<Vec<u64>> {
     match value {
         Value::Array(list) => list.iter().map(Value::as_u64).collect(),
         Value::Number(number) => number.as_u64().map(|number| vec![number]),

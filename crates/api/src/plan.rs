@@ -13,7 +13,8 @@ use crate::answer::{
     EngineHead, EntryAnswer, GpuHead, HostAnswer, KvAnswer, KvGroupAnswer, LoggedAnswer, MarginAnswer, ModelHead,
     ParallelHead, PlanAnswer, RankAnswer, RemedyAnswer, VerdictAnswer,
 };
-use crate::world::Loaded;
+use crate::reconcile::learned;
+use crate::world::{Kept, Loaded};
 use crate::{Desk, Error, GpuRequest, PlanRequest, choices, launch};
 
 /// An engine that can be asked for.
@@ -116,6 +117,8 @@ pub struct Prepared {
     pub notes: Vec<String>,
     /// What nobody said.
     pub assumptions: Vec<String>,
+    /// What was measured on this machine, where a profile is at hand.
+    pub profile: Option<Kept>,
 }
 
 /// Answers a plan request.
@@ -175,7 +178,8 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         kv_budget: request.given.kv_budget_bytes.map(Bytes::new),
     };
     let companions = companions(engine, &options, desk)?;
-    Ok(Prepared { loaded, companions, card, cards, engine, version, options, given, notes, assumptions })
+    let profile = desk.profile();
+    Ok(Prepared { loaded, companions, card, cards, engine, version, options, given, notes, assumptions, profile })
 }
 
 /// Opens the files that options name beside the model; those that are no GGUF files are left to the engine's notes.
@@ -270,11 +274,20 @@ fn cards(request: &PlanRequest, desk: &Desk<'_>) -> Result<Vec<Card>, Error> {
     found.collect()
 }
 
-/// Applies the engine's rules.
+/// Applies the engine's rules, with what was measured of the same launch where a profile knows it.
 ///
 /// # Errors
 /// [`Error::Plan`] when the rules reject the question.
 pub fn run(prepared: &Prepared) -> Result<Plan, Error> {
+    let plan = by_rules(prepared)?;
+    match learned::of(prepared, &plan) {
+        Some(learned) => learned.applied(prepared),
+        None => Ok(plan),
+    }
+}
+
+/// Applies the engine's rules alone.
+pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
     let Prepared { loaded, companions, cards, engine, version, options, given, .. } = prepared;
     let (model, version) = (&loaded.model, *version);
     let gguf = loaded.gguf.as_deref();

@@ -9,6 +9,8 @@ use plimsoll_facts::gpu::Gpu;
 use plimsoll_facts::model::Model;
 use plimsoll_facts::{catalogue, model};
 
+use plimsoll_study::profile::Profile;
+
 use crate::Error;
 
 /// The files of one model, as bytes. Only headers of checkpoints, never weights.
@@ -73,12 +75,33 @@ pub struct Desk<'w> {
     world: &'w dyn World,
     models: RwLock<BTreeMap<String, Arc<Loaded>>>,
     gpus: RwLock<BTreeMap<String, Arc<Gpu>>>,
+    profile: Option<Kept>,
+}
+
+/// What was measured on this machine, and the file where it is kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// What was measured.
+    pub profile: Arc<Profile>,
+    /// Where it is kept, for messages.
+    pub place: String,
 }
 
 impl<'w> Desk<'w> {
     /// Opens a desk on a world.
     pub fn new(world: &'w dyn World) -> Self {
-        Desk { world, models: RwLock::default(), gpus: RwLock::default() }
+        Desk { world, models: RwLock::default(), gpus: RwLock::default(), profile: None }
+    }
+
+    /// Puts what was measured on this machine on the desk: plans of the same launch use it.
+    #[must_use]
+    pub fn with_profile(self, profile: Profile, place: impl Into<String>) -> Self {
+        Desk { profile: Some(Kept { profile: Arc::new(profile), place: place.into() }), ..self }
+    }
+
+    /// Returns what was measured on this machine, where it is on the desk.
+    pub(crate) fn profile(&self) -> Option<Kept> {
+        self.profile.clone()
     }
 
     /// Returns a model by path or built-in name.

@@ -31,6 +31,18 @@ pub enum Verb {
             does not fit (--check=strict: or is borderline)."
     )]
     Plan(Box<PlanArguments>),
+    /// What the engine logged against the plan, item by item, with the likely causes of what differs
+    ///
+    /// Reads vLLM's, TensorRT-LLM's, SGLang's, llama.cpp's and Ollama's logs, whole or in part; `-` is standard input.
+    #[command(
+        override_usage = "plimsoll reconcile [OPTIONS] LOG... [-- ENGINE COMMAND]",
+        after_help = "Examples:\n  \
+            plimsoll reconcile vllm.log --gpu h100-sxm\n  \
+            docker logs my-server 2>&1 | plimsoll reconcile - --gpu l40s --learn\n  \
+            plimsoll reconcile sglang.log --gpu h200 -- sglang serve Qwen/Qwen3-32B --tp 2\n\n\
+            Exit status: 0 answered, 1 could not be answered, 2 malformed."
+    )]
+    Reconcile(Box<ReconcileArguments>),
     /// What is this model: layers, attention kinds, tensors, parameters, KV bytes per token
     Inspect {
         /// Built-in name, directory with a config.json, or the file
@@ -95,6 +107,9 @@ pub struct PlanArguments {
     /// Exits with status 3 when it does not fit as estimated; `--check=strict` also when it is borderline
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "estimated")]
     pub check: Option<Check>,
+    /// Plans without what `reconcile --learn` measured on this machine
+    #[arg(long)]
+    pub no_profile: bool,
     /// Explains one number of the scarcest rank's ledger: formula, values, source
     #[arg(long, value_name = "ITEM")]
     pub explain: Option<String>,
@@ -109,6 +124,43 @@ pub struct PlanArguments {
     pub shown: Shown,
     /// Model and engine flags, or the engine's launch command after `--`
     #[arg(last = true, value_name = "WORDS")]
+    pub words: Vec<String>,
+}
+
+/// What `reconcile` is told.
+#[derive(Args)]
+pub struct ReconcileArguments {
+    /// Logs, each of one launch; `-` reads standard input
+    #[arg(required = true, value_name = "LOG")]
+    pub logs: Vec<PathBuf>,
+    /// Card, where the log does not name it: h100-sxm, rtx-4090
+    #[arg(long, value_name = "NAME[:COUNT]")]
+    pub gpu: Option<String>,
+    /// The card's total, such as 79.19GiB
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub gpu_memory: Option<String>,
+    /// Model, where the log does not name it or names a path of another machine
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Engine, to be sure of it
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<String>,
+    /// Release of the engine, where the log does not name it
+    #[arg(long, value_name = "VERSION")]
+    pub engine_version: Option<String>,
+    /// An engine option by its own name, such as max_num_seqs=256; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub option: Vec<String>,
+    /// Reads all logs as one launch: the files of its ranks
+    #[arg(long)]
+    pub one_launch: bool,
+    /// Keeps the measured non-torch memory and activation in this machine's profile, which later plans use
+    #[arg(long)]
+    pub learn: bool,
+    #[command(flatten)]
+    pub shown: Shown,
+    /// The launch command, where the log does not show the arguments
+    #[arg(last = true, value_name = "COMMAND")]
     pub words: Vec<String>,
 }
 
@@ -192,4 +244,6 @@ pub enum SchemaOf {
     InspectAnswer,
     /// What `catalogue --json` prints
     CatalogueAnswer,
+    /// What `reconcile --json` prints
+    ReconcileAnswer,
 }

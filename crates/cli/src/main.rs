@@ -3,6 +3,7 @@
 mod arguments;
 mod batch;
 mod plan;
+mod reconcile;
 mod show;
 mod words;
 
@@ -64,7 +65,7 @@ impl From<io::Error> for Failure {
 }
 
 /// Prints an error and its hint to stderr.
-fn say(error: &Error) {
+pub(crate) fn say(error: &Error) {
     eprintln!("error: {error}");
     if let Some(hint) = own_flag(error).or_else(|| error.hint()) {
         eprintln!("hint: {hint}");
@@ -88,9 +89,11 @@ fn own_flag(error: &Error) -> Option<String> {
 fn run(verb: Verb) -> Result<u8, Failure> {
     let disk = Disk::from_environment();
     let desk = Desk::new(&disk);
+    let desk = if matches!(&verb, Verb::Plan(arguments) if !arguments.no_profile) { with_profile(desk) } else { desk };
     let mut out = io::stdout().lock();
     match verb {
         Verb::Plan(arguments) => return plan::run(&arguments, &desk, &mut out),
+        Verb::Reconcile(arguments) => return reconcile::run(&arguments, &desk, &mut out),
         Verb::Inspect { model, tensors, shown } => {
             let answer = plimsoll_api::inspect(&InspectRequest { model }, &desk)?;
             show::inspect(&answer, tensors, &shown, &mut out)?;
@@ -107,6 +110,19 @@ fn run(verb: Verb) -> Result<u8, Failure> {
     }
     out.flush()?;
     Ok(0)
+}
+
+/// Puts this machine's profile on the desk; one that cannot be read is a warning.
+fn with_profile(desk: Desk<'_>) -> Desk<'_> {
+    let Some(place) = plimsoll_kit::profile::place() else { return desk };
+    match plimsoll_kit::profile::read(&place) {
+        Ok(Some(profile)) => desk.with_profile(profile, place.display().to_string()),
+        Ok(None) => desk,
+        Err(error) => {
+            eprintln!("warning: the profile is left out: {error}");
+            desk
+        }
+    }
 }
 
 /// Whether colours are wanted: on a terminal, unless `NO_COLOR` is set or `--color` says otherwise.

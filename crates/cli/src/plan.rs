@@ -108,7 +108,7 @@ fn given(pairs: &[String]) -> Result<GivenRequest, Error> {
 }
 
 /// Reads the memory of a card; a bare `80` is a slip, not 80 bytes.
-fn card_size(text: &str) -> Result<u64, Error> {
+pub(crate) fn card_size(text: &str) -> Result<u64, Error> {
     let bytes = size(text)?;
     let bare = text.trim().chars().all(|c| c.is_ascii_digit());
     if bare && bytes < (1 << 20) {

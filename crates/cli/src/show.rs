@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use plimsoll_api::textbook::TextbookAnswer;
-use plimsoll_api::{CatalogueAnswer, Explanation, InspectAnswer, PlanAnswer, PlanRequest};
+use plimsoll_api::{CatalogueAnswer, Explanation, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer};
 use plimsoll_report::{self as report, Style};
 use serde::Serialize;
 
@@ -51,6 +51,21 @@ pub fn catalogue(answer: &CatalogueAnswer, shown: &Shown, out: &mut impl Write) 
     }
 }
 
+/// Shows a log beside its plan.
+pub fn reconciled(answer: &ReconcileAnswer, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
+    match shown.form() {
+        Form::Json => json(answer, out),
+        Form::Table => out.write_all(report::reconcile_table(answer, style(shown)).as_bytes()),
+        Form::Csv => out.write_all(report::reconcile_csv(answer).as_bytes()),
+        Form::Markdown => out.write_all(report::reconcile_markdown(answer).as_bytes()),
+    }
+}
+
+/// Shows several logs' answers as one JSON list.
+pub fn all_reconciled(answers: &[ReconcileAnswer], out: &mut impl Write) -> io::Result<()> {
+    json(&answers, out)
+}
+
 /// Shows the textbook's numbers.
 pub fn textbook(answer: &TextbookAnswer, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
     match shown.form() {
@@ -78,6 +93,7 @@ pub fn schema(of: SchemaOf, out: &mut impl Write) -> io::Result<()> {
         SchemaOf::PlanAnswer => schemars::schema_for!(PlanAnswer),
         SchemaOf::InspectAnswer => schemars::schema_for!(InspectAnswer),
         SchemaOf::CatalogueAnswer => schemars::schema_for!(CatalogueAnswer),
+        SchemaOf::ReconcileAnswer => schemars::schema_for!(ReconcileAnswer),
     };
     json(&schema, out)
 }

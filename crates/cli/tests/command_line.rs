@@ -15,7 +15,7 @@ const LLAMA: &[&str] = &["--gpu", "h100-sxm", "--", "vllm", "serve", "meta-llama
 fn tool() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files"));
-    command.env("HF_HUB_CACHE", "/nowhere");
+    command.env("HF_HUB_CACHE", "/nowhere").env("PLIMSOLL_PROFILE", "");
     command
 }
 

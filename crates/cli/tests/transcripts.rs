@@ -39,7 +39,7 @@ fn run(command: &str) -> String {
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).current_dir(root().join("crates/cli/tests/files"));
     shell.env("PATH", format!("{}:{path}", binary.parent().unwrap().display()));
-    shell.env("HF_HUB_CACHE", "/nowhere").env("COLUMNS", "80").env_remove("NO_COLOR");
+    shell.env("HF_HUB_CACHE", "/nowhere").env("PLIMSOLL_PROFILE", "").env("COLUMNS", "80").env_remove("NO_COLOR");
     let output = shell.output().expect("sh runs");
     let mut text = String::from_utf8(output.stdout).expect("output is UTF-8");
     text.push_str(&String::from_utf8(output.stderr).expect("errors are UTF-8"));

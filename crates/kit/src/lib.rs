@@ -1,5 +1,9 @@
-//! How do we touch the outside? Model files on disk; nothing else in the workspace reads one.
+//! How do we touch the outside? Model files, logs and the profile on disk; nothing else in the workspace
+//! reads one.
 
 mod files;
+mod logs;
+pub mod profile;
 
 pub use files::Disk;
+pub use logs::read_log;

@@ -21,6 +21,7 @@ mod number;
 mod page;
 mod plan;
 mod plan_markdown;
+mod reconcile;
 mod textbook;
 
 pub use catalogue::{catalogue_csv, catalogue_markdown, catalogue_table};
@@ -29,4 +30,5 @@ pub use inspect::{inspect_csv, inspect_markdown, inspect_table};
 pub use page::Style;
 pub use plan::plan_table;
 pub use plan_markdown::{plan_csv, plan_markdown};
+pub use reconcile::{reconcile_csv, reconcile_markdown, reconcile_table};
 pub use textbook::textbook_table;

@@ -273,7 +273,12 @@ mod tests {
     }
 
     fn run(activation: u64) -> Measured {
-        Measured { activation_bytes: Some(activation), non_torch_bytes: Some(activation / 10), half_bytes: 5, ..Measured::default() }
+        Measured {
+            activation_bytes: Some(activation),
+            non_torch_bytes: Some(activation / 10),
+            half_bytes: 5,
+            ..Measured::default()
+        }
     }
 
     #[test]

@@ -24,8 +24,7 @@ use plimsoll_plan::engine::{llamacpp, ollama, sglang, transformers, trtllm, vllm
 use serde_json::{Map, Value};
 use thiserror::Error as ThisError;
 
-pub(crate) use render::join;
-pub use render::{render, render_str};
+pub use render::{join, render, render_str};
 
 /// The programs that are read.
 pub const PROGRAMS: &str = "`vllm serve`, `python -m vllm.entrypoints.openai.api_server`, \

@@ -51,7 +51,7 @@ pub fn render_str(launch: &Launch) -> String {
 }
 
 /// Returns words as one line that a shell splits into the same words; variables stay assignments.
-pub(crate) fn join(words: &[String]) -> String {
+pub fn join(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
         let assigned = word.split_once('=').filter(|(name, _)| super::locate::is_variable(name));
         match assigned {

@@ -117,7 +117,8 @@ fn command(found: &Found<'_>, sheet: &mut Sheet) -> bool {
     let before = found.before().trim_end();
     let program = before.rsplit(' ').next().unwrap_or_default();
     let python = found.text[found.at..].starts_with("-m ");
-    let before = if python && program.contains("python") { before.trim_end_matches(program).trim_end() } else { before };
+    let before =
+        if python && program.contains("python") { before.trim_end_matches(program).trim_end() } else { before };
     let shell = before.is_empty() || before.ends_with(['$', '+', '#', '%']) || before.ends_with("ommand:");
     if !shell || sheet.command.is_some() {
         return false;
@@ -126,4 +127,3 @@ fn command(found: &Found<'_>, sheet: &mut Sheet) -> bool {
     sheet.command = Some(found.text[start..].trim().chars().take(8192).collect());
     true
 }
-

@@ -51,15 +51,7 @@ pub struct Lines {
 impl Lines {
     /// Starts at the beginning of a log.
     pub const fn new() -> Self {
-        Lines {
-            encoding: None,
-            head: Vec::new(),
-            line: Vec::new(),
-            odd: None,
-            dropping: false,
-            cut: 0,
-            controls: 0,
-        }
+        Lines { encoding: None, head: Vec::new(), line: Vec::new(), odd: None, dropping: false, cut: 0, controls: 0 }
     }
 
     /// Returns the encoding, once four bytes have been seen.
@@ -322,7 +314,8 @@ mod tests {
             (out, lines.cut)
         };
         assert_eq!(read(b"a\r\nb\rc"), (vec!["a".into(), "b".into(), "c".into()], 0));
-        let wide: Vec<u8> = [0xFF, 0xFE].into_iter().chain("é1\r\nb".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let wide: Vec<u8> =
+            [0xFF, 0xFE].into_iter().chain("é1\r\nb".encode_utf16().flat_map(u16::to_le_bytes)).collect();
         assert_eq!(read(&wide), (vec!["é1".into(), "b".into()], 0));
         let bare: Vec<u8> = "ab\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
         assert_eq!(read(&bare), (vec!["ab".into()], 0));

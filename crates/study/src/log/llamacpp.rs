@@ -42,9 +42,7 @@ pub(super) const MARKS: &[(&str, Read)] = &[
         found.after().contains("buffer") && found.refusal(sheet, RefusalKind::OutOfMemory)
     }),
     ("failed to allocate compute", |found, sheet| found.refusal(sheet, RefusalKind::OutOfMemory)),
-    ("failed to fit params to free device memory", |found, sheet| {
-        found.refusal(sheet, RefusalKind::OutOfMemory)
-    }),
+    ("failed to fit params to free device memory", |found, sheet| found.refusal(sheet, RefusalKind::OutOfMemory)),
 ];
 
 /// `build: 4719 (abc)`, `main: build = 3565 (abc)`, `build_info: b10573-0c1e57098`.
@@ -61,9 +59,11 @@ fn build(found: &Found<'_>, sheet: &mut Sheet) -> bool {
 fn loader(found: &Found<'_>, sheet: &mut Sheet) -> bool {
     let Some(rest) = after(found.after(), "tensors from ") else { return false };
     let path = rest.split(" (version").next().unwrap_or(rest).trim();
-    if sheet.last(What::KvBytes).is_some() || sheet.launches == 0 {
+    // A draft model or a projector is loaded after the model; a new launch comes after a cache.
+    if sheet.last(What::KvBytes).is_some() && sheet.last(What::Compute).is_some() {
         sheet.begin();
     }
+    sheet.launches = sheet.launches.max(1);
     if sheet.model.is_none() {
         sheet.model = Some(path.chars().take(1024).collect());
     }
@@ -171,7 +171,15 @@ fn breakdown(found: &Found<'_>, sheet: &mut Sheet) -> bool {
         values.push(value);
     }
     let kinds: &[What] = match values.len() {
-        7 => &[What::Total, What::FreeAtEnd, What::DeviceUsed, What::Weights, What::KvBytes, What::Compute, What::Unaccounted],
+        7 => &[
+            What::Total,
+            What::FreeAtEnd,
+            What::DeviceUsed,
+            What::Weights,
+            What::KvBytes,
+            What::Compute,
+            What::Unaccounted,
+        ],
         4 => &[What::DeviceUsed, What::Weights, What::KvBytes, What::Compute],
         _ => return false,
     };

@@ -45,8 +45,7 @@ impl Rank {
     /// Returns `dp0 pp1 tp2`, `rank 3`, or nothing for a line without a tag.
     pub fn name(self) -> String {
         let parts = [("dp", self.dp), ("pp", self.pp), ("tp", self.tp), ("rank ", self.worker)];
-        let parts: Vec<String> =
-            parts.iter().filter_map(|(kind, at)| at.map(|at| format!("{kind}{at}"))).collect();
+        let parts: Vec<String> = parts.iter().filter_map(|(kind, at)| at.map(|at| format!("{kind}{at}"))).collect();
         parts.join(" ")
     }
 }
@@ -182,7 +181,11 @@ impl Reader {
         let (engine, mut sheet) = detect::settle(sheets, hits);
         let mut notes = Vec::new();
         if self.lines.cut > 0 {
-            notes.push(format!("{} lines are longer than {} KiB and were read up to there", self.lines.cut, line::LONGEST >> 10));
+            notes.push(format!(
+                "{} lines are longer than {} KiB and were read up to there",
+                self.lines.cut,
+                line::LONGEST >> 10
+            ));
         }
         if self.lines.controls > 0 {
             notes.push(format!("{} lines hold zero bytes: is all of it a log?", self.lines.controls));
@@ -229,7 +232,9 @@ impl Hand {
 
 /// Whether a line shows what a user sent: a prompt that speaks of memory is no log line of the engine.
 fn is_traffic(text: &str) -> bool {
-    ["Received request ", "prompt: '", "prompt: \"", "\"messages\":", "slot print_timing"].iter().any(|word| text.contains(word))
+    ["Received request ", "prompt: '", "prompt: \"", "\"messages\":", "slot print_timing"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 /// Reads a whole log that is at hand.

@@ -87,7 +87,7 @@ fn message(found: &Found<'_>, sheet: &mut Sheet) -> bool {
         }
         "total memory" => found.size(sheet, What::Required, bytes("size")),
         "inference compute" => {
-            if let Some(name) = get("name").or_else(|| get("description")).filter(|name| !name.is_empty()) {
+            if let Some(name) = get("description").or_else(|| get("name")).filter(|name| !name.is_empty()) {
                 sheet.gpu(name, None, found.number);
             }
             let device = get("id");
@@ -179,9 +179,8 @@ fn request(request: Option<&str>, sheet: &mut Sheet) -> bool {
             sheet.resolve(name, Value::from(number));
         }
     }
-    match of("FlashAttention:") {
-        Some(on @ ("true" | "false")) => sheet.resolve("flash_attn", Value::from(on == "true")),
-        Some(_) | None => {}
+    if let Some(on @ ("true" | "false")) = of("FlashAttention:") {
+        sheet.resolve("flash_attn", Value::from(on == "true"));
     }
     if let Some(kind) = of("KvCacheType:").filter(|kind| !kind.is_empty()) {
         sheet.resolve("cache_type_k", Value::from(kind));

@@ -23,7 +23,11 @@ pub fn arguments(text: &str) -> Map<String, Value> {
         _ => {
             let word = cursor.word();
             let called = !word.is_empty() && cursor.peek() == Some('(');
-            if called { cursor.at += 1 } else { cursor.at = 0 }
+            if called {
+                cursor.at += 1
+            } else {
+                cursor.at = 0
+            }
             cursor.pairs(if called { ')' } else { '\0' }, 0)
         }
     }
@@ -237,10 +241,22 @@ mod tests {
 
     #[test]
     fn pythons_own_way_of_printing() {
-        check("{'model_tag': 'org/m', 'max_model_len': 1024, 'enforce_eager': True, 'x': None}", r#"{"enforce_eager":true,"max_model_len":1024,"model_tag":"org/m","x":null}"#);
-        check("ServerArgs(model_path='m', tp_size=4, mem_fraction_static=0.835, cuda_graph_bs=[1, 2])", r#"{"cuda_graph_bs":[1,2],"mem_fraction_static":0.835,"model_path":"m","tp_size":4}"#);
-        check("model='m', speculative_config=SpeculativeConfig(method='mtp', n=2), dtype=torch.bfloat16, max_seq_len=4096", r#"{"dtype":"torch.bfloat16","max_seq_len":4096,"model":"m","speculative_config":{"method":"mtp","n":2}}"#);
-        check("{'mode': <CompilationMode.VLLM_COMPILE: 3>, 'f': <function f at 0x7f>}", r#"{"f":"function f at 0x7f","mode":3}"#);
+        check(
+            "{'model_tag': 'org/m', 'max_model_len': 1024, 'enforce_eager': True, 'x': None}",
+            r#"{"enforce_eager":true,"max_model_len":1024,"model_tag":"org/m","x":null}"#,
+        );
+        check(
+            "ServerArgs(model_path='m', tp_size=4, mem_fraction_static=0.835, cuda_graph_bs=[1, 2])",
+            r#"{"cuda_graph_bs":[1,2],"mem_fraction_static":0.835,"model_path":"m","tp_size":4}"#,
+        );
+        check(
+            "model='m', speculative_config=SpeculativeConfig(method='mtp', n=2), dtype=torch.bfloat16, max_seq_len=4096",
+            r#"{"dtype":"torch.bfloat16","max_seq_len":4096,"model":"m","speculative_config":{"method":"mtp","n":2}}"#,
+        );
+        check(
+            "{'mode': <CompilationMode.VLLM_COMPILE: 3>, 'f': <function f at 0x7f>}",
+            r#"{"f":"function f at 0x7f","mode":3}"#,
+        );
         check("{'a': 'it\\'s', \"b\": {'c': (1, 2)}, 'd': {'set'}}", r#"{"a":"it's","b":{"c":[1,2]},"d":{}}"#);
     }
 

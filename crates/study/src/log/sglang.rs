@@ -29,9 +29,7 @@ pub(super) const MARKS: &[(&str, Read)] = &[
         found.whole(sheet, What::KvTokens, whole_after(found.after(), "full_layer_tokens="))
     }),
     ("Mamba Cache is allocated.", mamba),
-    ("Memory pool end. avail mem=", |found, sheet| {
-        found.size(sheet, What::FreeAfterKv, size(found.after()))
-    }),
+    ("Memory pool end. avail mem=", |found, sheet| found.size(sheet, What::FreeAfterKv, size(found.after()))),
     ("raph end.", graphs),
     ("raph end with ", graphs),
     ("max_total_num_tokens=", totals),
@@ -39,15 +37,11 @@ pub(super) const MARKS: &[(&str, Read)] = &[
         let version = found.after();
         sheet.version(version.split([' ', ',']).next().unwrap_or_default())
     }),
-    ("sglang: ", |found, sheet| {
-        found.before().trim().is_empty() && sheet.version(found.after().trim())
-    }),
+    ("sglang: ", |found, sheet| found.before().trim().is_empty() && sheet.version(found.after().trim())),
     ("Not enough memory. Please try to increase --mem-fraction-static", |found, sheet| {
         found.refusal(sheet, RefusalKind::NoCache)
     }),
-    ("Loaded weights leave no GPU memory for the KV cache", |found, sheet| {
-        found.refusal(sheet, RefusalKind::NoCache)
-    }),
+    ("Loaded weights leave no GPU memory for the KV cache", |found, sheet| found.refusal(sheet, RefusalKind::NoCache)),
     ("cuda graph failed: ", |found, sheet| found.refusal(sheet, RefusalKind::OutOfMemory)),
     ("The memory capacity is unbalanced", |found, sheet| sheet.sign("unbalanced", found.number, found.excerpt())),
 ];
@@ -101,7 +95,9 @@ fn cache(found: &Found<'_>, sheet: &mut Sheet) -> bool {
 /// `Mamba Cache is allocated. max_mamba_cache_size: 64, conv_state size: 0.06GB, ssm_state size: 3.05GB …`.
 fn mamba(found: &Found<'_>, sheet: &mut Sheet) -> bool {
     let mut any = false;
-    for word in ["conv_state size: ", "ssm_state size: ", "intermediate_ssm_state_cache size: ", "conv_window_cache size: "] {
+    for word in
+        ["conv_state size: ", "ssm_state size: ", "intermediate_ssm_state_cache size: ", "conv_window_cache size: "]
+    {
         any |= found.size(sheet, What::State, size_after(found.after(), word));
     }
     any

@@ -276,7 +276,8 @@ impl Sheet {
     pub(super) fn close(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         let launches = self.launches;
-        if self.readings.is_empty() && self.refusals.is_empty()
+        if self.readings.is_empty()
+            && self.refusals.is_empty()
             && let Some(before) = self.earlier.take()
         {
             *self = *before;
@@ -364,5 +365,7 @@ impl Sheet {
 /// Whether an option may hold a secret.
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["api_key", "hf_token", "secret", "password", "access_key", "auth_token", "ssl_key"].iter().any(|part| key.contains(part))
+    ["api_key", "hf_token", "secret", "password", "access_key", "auth_token", "ssl_key"]
+        .iter()
+        .any(|part| key.contains(part))
 }

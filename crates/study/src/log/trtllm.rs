@@ -72,9 +72,7 @@ pub(super) const MARKS: &[(&str, Read)] = &[
     }),
     ("Peak memory during memory usage profiling (torch + non-torch): ", peak),
     ("Estimated max memory in KV cache : ", |found, sheet| torch(found, sheet, What::KvBudget)),
-    ("Estimated max tokens in KV cache : ", |found, sheet| {
-        found.whole(sheet, What::KvTokens, whole(found.after()))
-    }),
+    ("Estimated max tokens in KV cache : ", |found, sheet| found.whole(sheet, What::KvTokens, whole(found.after()))),
     ("max_num_requests=", settings),
     // Refusals.
     ("Failed to allocate memory for KV cache", |found, sheet| found.refusal(sheet, RefusalKind::NoCache)),

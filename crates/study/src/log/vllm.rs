@@ -34,17 +34,13 @@ pub(super) const MARKS: &[(&str, Read)] = &[
     ("Memory profiling results: ", results),
     ("total_gpu_memory (", instance),
     ("non_torch_memory takes ", |found, sheet| found.size(sheet, What::NonTorch, size(found.after()))),
-    ("PyTorch activation peak memory takes ", |found, sheet| {
-        found.size(sheet, What::Activation, size(found.after()))
-    }),
+    ("PyTorch activation peak memory takes ", |found, sheet| found.size(sheet, What::Activation, size(found.after()))),
     ("the rest of the memory reserved for KV Cache is ", |found, sheet| {
         found.size(sheet, What::KvBudget, size(found.after()))
     }),
     ("torch peak memory increase: ", |found, sheet| found.size(sheet, What::Activation, size(found.after()))),
     ("non-torch forward increase memory: ", |found, sheet| found.size(sheet, What::NonTorch, size(found.after()))),
-    ("total consumed (from mem_get_info): ", |found, sheet| {
-        found.size(sheet, What::Consumed, size(found.after()))
-    }),
+    ("total consumed (from mem_get_info): ", |found, sheet| found.size(sheet, What::Consumed, size(found.after()))),
     ("Initial free memory", initial_free),
     ("Free memory on device", on_device),
     ("Available KV cache memory: ", |found, sheet| found.size(sheet, What::KvBudget, size(found.after()))),
@@ -58,17 +54,13 @@ pub(super) const MARKS: &[(&str, Read)] = &[
     ("# CPU blocks: ", |found, sheet| found.whole(sheet, What::CpuBlocks, whole(found.after()))),
     ("Maximum concurrency for ", concurrency),
     ("Overriding num_gpu_blocks=", overriding),
-    ("Setting attention block size to ", |found, sheet| {
-        found.whole(sheet, What::BlockTokens, whole(found.after()))
-    }),
+    ("Setting attention block size to ", |found, sheet| found.whole(sheet, What::BlockTokens, whole(found.after()))),
     // Graphs and compilation.
     ("Graph capturing finished in ", |found, sheet| {
         found.size(sheet, What::Graphs, size_after(found.after(), "took "))
     }),
     ("CUDA graph pool memory: ", pool),
-    ("Estimated CUDA graph memory: ", |found, sheet| {
-        found.size(sheet, What::GraphsEstimated, size(found.after()))
-    }),
+    ("Estimated CUDA graph memory: ", |found, sheet| found.size(sheet, What::GraphsEstimated, size(found.after()))),
     ("torch.compile takes ", |found, sheet| seconds(found, sheet)),
     ("torch.compile took ", |found, sheet| seconds(found, sheet)),
     ("Directly load the compiled graph", |found, sheet| sign(found, sheet, "warm_compile")),
@@ -79,9 +71,7 @@ pub(super) const MARKS: &[(&str, Read)] = &[
     ("Free memory grew by ", |found, sheet| sign(found, sheet, "unsteady")),
     // Refusals.
     ("No available memory for the cache blocks", |found, sheet| found.refusal(sheet, RefusalKind::NoCache)),
-    ("To serve at least one request with the model", |found, sheet| {
-        found.refusal(sheet, RefusalKind::ContextTooLong)
-    }),
+    ("To serve at least one request with the model", |found, sheet| found.refusal(sheet, RefusalKind::ContextTooLong)),
     ("The model's max seq len (", |found, sheet| found.refusal(sheet, RefusalKind::ContextTooLong)),
     ("Error in memory profiling", |found, sheet| found.refusal(sheet, RefusalKind::Unsteady)),
 ];
@@ -179,6 +169,9 @@ fn args(found: &Found<'_>, sheet: &mut Sheet) -> bool {
     let model = ["model", "model_tag"].iter().filter_map(|key| options.remove(*key)).find(Value::is_string);
     if let Some(Value::String(model)) = model {
         sheet.model = Some(model);
+    }
+    for key in ["model_tag", "subparser", "dispatch_function"] {
+        options.remove(key);
     }
     options.retain(|_, value| !value.is_null());
     if options.is_empty() && sheet.model.is_none() {

@@ -38,6 +38,8 @@ pub enum CauseKind {
     Draft,
     /// The engine resolved a setting to another value.
     DifferentDefault,
+    /// The log shows no arguments, so that the plan's defaults may not be the launch's.
+    ArgumentsUnknown,
     /// What was free changed while it was measured.
     Unsteady,
     /// The cache differs because its parts do.
@@ -60,6 +62,7 @@ impl CauseKind {
             CauseKind::DifferentModel => "different_model",
             CauseKind::Draft => "draft",
             CauseKind::DifferentDefault => "different_default",
+            CauseKind::ArgumentsUnknown => "arguments_unknown",
             CauseKind::Unsteady => "unsteady",
             CauseKind::Parts => "parts",
             CauseKind::Unexplained => "unexplained",
@@ -101,11 +104,14 @@ struct Case<'a> {
     log: &'a Log,
     plan: &'a Plan,
     rows: &'a [Comparison],
+    /// Whether the launch's arguments are known.
+    arguments: bool,
 }
 
-/// Names the likely causes of the differences between a log and a plan, the weightiest kinds first.
-pub fn causes(engine: EngineKind, log: &Log, plan: &Plan, rows: &[Comparison]) -> Vec<Cause> {
-    let case = Case { engine, log, plan, rows };
+/// Names the likely causes of the differences between a log and a plan, the weightiest kinds first; `arguments` says
+/// whether the launch's arguments are known or the plan rests on defaults.
+pub fn causes(engine: EngineKind, log: &Log, plan: &Plan, rows: &[Comparison], arguments: bool) -> Vec<Cause> {
+    let case = Case { engine, log, plan, rows, arguments };
     let mut out: Vec<Cause> = Vec::new();
     out.extend(case.card());
     out.extend(case.another_process());
@@ -116,6 +122,7 @@ pub fn causes(engine: EngineKind, log: &Log, plan: &Plan, rows: &[Comparison]) -
     out.extend(case.defaults());
     out.extend(case.graphs());
     out.extend(case.compile());
+    out.extend(case.unknown_arguments());
     out.extend(case.unsteady());
     out.extend(case.parts());
     let unexplained: Vec<Cause> = case.unexplained(&out);
@@ -176,7 +183,8 @@ impl Case<'_> {
         let row = self.large(What::Weights)?;
         let ratio = row.logged / row.planned.max(1.0);
         let mut shown = vec![evidence(row)];
-        let quantised = self.log.sheet.resolved.get("quantization").or_else(|| self.log.sheet.options.get("quantization"));
+        let quantised =
+            self.log.sheet.resolved.get("quantization").or_else(|| self.log.sheet.options.get("quantization"));
         if let Some(method) = quantised.and_then(|value| value.as_str()) {
             shown.push(Evidence { line: 0, text: format!("the launch says quantization={method}") });
         }
@@ -215,7 +223,8 @@ impl Case<'_> {
         if planned || !differs || shown.is_empty() {
             return None;
         }
-        let text = "the launch drafts tokens, and the plan holds no draft weights: drafting layers and their cache come on \
+        let text =
+            "the launch drafts tokens, and the plan holds no draft weights: drafting layers and their cache come on \
                     top"
             .to_owned();
         self.cause(What::Weights, CauseKind::Draft, text, shown)
@@ -237,7 +246,8 @@ impl Case<'_> {
 
     /// Ranks that leave different budgets.
     fn smaller_rank(&self) -> Option<Cause> {
-        let what = if self.log.sheet.lasts(What::KvBudget).count() > 1 { What::KvBudget } else { What::FreeAfterWeights };
+        let what =
+            if self.log.sheet.lasts(What::KvBudget).count() > 1 { What::KvBudget } else { What::FreeAfterWeights };
         let all: Vec<&Reading> = self.log.sheet.lasts(what).filter(|reading| reading.bytes.is_some()).collect();
         let least = all.iter().min_by_key(|reading| reading.bytes)?;
         let most = all.iter().max_by_key(|reading| reading.bytes)?;
@@ -265,7 +275,8 @@ impl Case<'_> {
         // Releases of TensorRT-LLM that add one to the length do so on purpose.
         if let Some(length) = context.filter(|length| length.abs_diff(self.plan.max_model_len) > 1) {
             let text = format!("the engine serves {length} tokens at most, the plan {}", self.plan.max_model_len);
-            let shown = self.log.sheet.last(What::ContextLength).or_else(|| self.log.sheet.last(What::ConcurrencyTokens));
+            let shown =
+                self.log.sheet.last(What::ContextLength).or_else(|| self.log.sheet.last(What::ConcurrencyTokens));
             let shown = shown.map(Evidence::from).into_iter().collect();
             out.extend(self.cause(What::ContextLength, CauseKind::DifferentDefault, text, shown));
         }
@@ -289,15 +300,17 @@ impl Case<'_> {
                     Bytes::new(real),
                     Bytes::new(guess - real)
                 );
-                return self.cause(What::GraphsEstimated, CauseKind::Graphs, text, vec![estimated.into(), taken.into()]);
+                return self.cause(
+                    What::GraphsEstimated,
+                    CauseKind::Graphs,
+                    text,
+                    vec![estimated.into(), taken.into()],
+                );
             }
         }
         let row = self.large(What::Graphs).or_else(|| self.large(What::GraphsEstimated))?;
-        let text = format!(
-            "CUDA graphs took {}, planned {}",
-            Bytes::from_f64(row.logged),
-            Bytes::from_f64(row.planned)
-        );
+        let text =
+            format!("CUDA graphs took {}, planned {}", Bytes::from_f64(row.logged), Bytes::from_f64(row.planned));
         self.cause(row.what, CauseKind::Graphs, text, vec![evidence(row)])
     }
 
@@ -305,7 +318,8 @@ impl Case<'_> {
     fn compile(&self) -> Option<Cause> {
         let row = self.large(What::Activation).filter(|row| row.difference() > 0.0)?;
         let sheet = &self.log.sheet;
-        let seconds = sheet.last(What::CompileSeconds).filter(|reading| reading.count.is_some_and(|took| took > 5.0))?;
+        let seconds =
+            sheet.last(What::CompileSeconds).filter(|reading| reading.count.is_some_and(|took| took > 5.0))?;
         if sheet.signs.contains_key("warm_compile") {
             return None;
         }
@@ -317,6 +331,20 @@ impl Case<'_> {
         self.cause(What::Activation, CauseKind::ColdCompile, text, vec![evidence(row), seconds.into()])
     }
 
+    /// Without the launch's arguments, what follows from settings may differ for that alone.
+    fn unknown_arguments(&self) -> Option<Cause> {
+        let settled = [What::RuntimeBuffers, What::RuntimeDecoder, What::Activation, What::Graphs, What::Compute];
+        let row = settled.iter().find_map(|what| self.large(*what)).filter(|_| !self.arguments)?;
+        let names: Vec<&str> =
+            settled.iter().filter(|what| self.large(**what).is_some()).map(|what| what.name()).collect();
+        let text = format!(
+            "the log shows no arguments: {} follow from batch sizes and lengths, for which the plan takes defaults (give \
+             the launch command after `--`)",
+            names.join(", ")
+        );
+        self.cause(row.what, CauseKind::ArgumentsUnknown, text, vec![evidence(row)])
+    }
+
     fn unsteady(&self) -> Option<Cause> {
         let (line, text) = self.log.sheet.signs.get("unsteady").or_else(|| self.log.sheet.signs.get("unbalanced"))?;
         let shown = vec![Evidence { line: *line, text: text.clone() }];
@@ -325,10 +353,13 @@ impl Case<'_> {
     }
 
     /// Which parts make the cache's difference.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a few kinds of lines lower the budget")]
     fn parts(&self) -> Option<Cause> {
-        let budget = self.rows.iter().find(|row| row.what == What::KvBudget).or_else(|| {
-            self.rows.iter().find(|row| row.what == What::KvBytes && row.unit == Unit::Bytes)
-        })?;
+        let budget = self
+            .rows
+            .iter()
+            .find(|row| row.what == What::KvBudget)
+            .or_else(|| self.rows.iter().find(|row| row.what == What::KvBytes && row.unit == Unit::Bytes))?;
         let large = budget.is_large() || self.large(What::KvTokens).is_some();
         if !large {
             return None;
@@ -341,7 +372,7 @@ impl Case<'_> {
                 What::Weights | What::NonTorch if joined => continue,
                 What::Weights | What::NonTorch | What::Activation | What::Consumed => -1.0,
                 What::RuntimeBuffers | What::RuntimeDecoder => -1.0,
-                _others => continue,
+                _ => continue,
             };
             shares.entry(row.what).or_insert(sign * row.difference());
         }
@@ -352,7 +383,8 @@ impl Case<'_> {
         if list.is_empty() {
             return None;
         }
-        let words: Vec<String> = list.iter().map(|(what, share)| format!("{} {}", what.name(), signed(*share))).collect();
+        let words: Vec<String> =
+            list.iter().map(|(what, share)| format!("{} {}", what.name(), signed(*share))).collect();
         let rest = budget.difference() - explained;
         let text = format!(
             "the cache is {} against the plan; of that {}; {} remain",
@@ -365,9 +397,9 @@ impl Case<'_> {
 
     /// Differences for which nothing above was found.
     fn unexplained(&self, known: &[Cause]) -> Vec<Cause> {
-        let anything = known.iter().any(|cause| {
-            !matches!(cause.kind, CauseKind::Parts | CauseKind::AnotherProcess | CauseKind::Unsteady)
-        });
+        let anything = known
+            .iter()
+            .any(|cause| !matches!(cause.kind, CauseKind::Parts | CauseKind::AnotherProcess | CauseKind::Unsteady));
         let mut seen = Vec::new();
         let mut out = Vec::new();
         for row in self.rows.iter().filter(|row| row.is_large()) {
@@ -375,7 +407,11 @@ impl Case<'_> {
                 row.what,
                 What::KvTokens | What::KvBlocks | What::KvBytes | What::Concurrency | What::KvBudget | What::Limit
             );
-            let named = known.iter().any(|cause| cause.what == row.what);
+            let by_settings =
+                |what| matches!(what, What::RuntimeBuffers | What::RuntimeDecoder | What::Activation | What::Graphs);
+            let named = known.iter().any(|cause| {
+                cause.what == row.what || (cause.kind == CauseKind::ArgumentsUnknown && by_settings(row.what))
+            });
             if named || seen.contains(&row.what) || (derived && (anything || !known.is_empty())) {
                 continue;
             }

@@ -53,9 +53,9 @@ impl Comparison {
         self.logged - self.planned
     }
 
-    /// Returns the difference as a share of what was logged; nothing where that is zero.
+    /// Returns the difference as a share of what was planned; nothing where that is zero.
     pub fn relative(&self) -> Option<f64> {
-        (self.logged.abs() > 0.0).then(|| self.difference() / self.logged.abs())
+        (self.planned.abs() > 0.0).then(|| self.difference() / self.planned.abs())
     }
 
     /// Whether the logged number lies within the plan's interval, what printing rounds away forgiven.
@@ -121,10 +121,9 @@ fn settled(engine: EngineKind, what: What, list: &[Reading]) -> Option<Reading> 
         (EngineKind::LlamaCpp | EngineKind::Ollama, What::KvBytes | What::State) => {
             list.iter().all(|reading| reading.text.contains("buffer size"))
         }
-        (
-            EngineKind::Vllm | EngineKind::Trtllm | EngineKind::Sglang | EngineKind::LlamaCpp | EngineKind::Ollama,
-            _,
-        ) => false,
+        (EngineKind::Vllm | EngineKind::Trtllm | EngineKind::Sglang | EngineKind::LlamaCpp | EngineKind::Ollama, _) => {
+            false
+        }
     };
     if parts && list.len() > 1 {
         last.bytes = Some(list.iter().filter_map(|reading| reading.bytes).fold(0, u64::saturating_add));
@@ -138,11 +137,7 @@ fn row(what: What, reading: &Reading, planned: Planned) -> Comparison {
         (Some(bytes), _) => (Unit::Bytes, bytes as f64),
         (None, count) => (Unit::Count, count.unwrap_or(0.0)),
     };
-    let half = match what {
-        What::Concurrency => 0.005,
-        _other if unit == Unit::Bytes => reading.half as f64,
-        _other => 0.0,
-    };
+    let half = if what == What::Concurrency { 0.005 } else { reading.half as f64 };
     Comparison {
         what,
         places: place(reading).into_iter().collect(),
@@ -161,9 +156,9 @@ fn row(what: What, reading: &Reading, planned: Planned) -> Comparison {
 /// Adds a row; ranks that planned and logged the same share one.
 fn add(rows: &mut Vec<Comparison>, row: Comparison) {
     let same = |a: f64, b: f64| (a - b).abs() < 0.5 * f64::EPSILON.max(a.abs() * 1e-12) || a.to_bits() == b.to_bits();
-    let twin = rows.iter_mut().find(|other| {
-        other.what == row.what && same(other.logged, row.logged) && same(other.planned, row.planned)
-    });
+    let twin = rows
+        .iter_mut()
+        .find(|other| other.what == row.what && same(other.logged, row.logged) && same(other.planned, row.planned));
     match twin {
         Some(twin) => twin.places.extend(row.places),
         None => rows.push(row),

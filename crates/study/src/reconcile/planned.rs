@@ -20,12 +20,7 @@ impl Planned {
     }
 
     fn of(estimate: &Estimate) -> Self {
-        Planned {
-            low: estimate.low.as_f64(),
-            value: estimate.bytes.as_f64(),
-            high: estimate.high.as_f64(),
-            note: None,
-        }
+        Planned { low: estimate.low.as_f64(), value: estimate.bytes.as_f64(), high: estimate.high.as_f64(), note: None }
     }
 
     fn noted(self, note: &'static str) -> Self {
@@ -88,6 +83,7 @@ fn sum(ledger: &Ledger, wanted: impl Fn(Item) -> bool) -> Option<Planned> {
 }
 
 /// Returns what the plan says for a reading; nothing where the plan has no such number.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most of what a log says is no number of a plan")]
 pub(super) fn planned(
     engine: EngineKind,
     what: What,
@@ -134,7 +130,7 @@ pub(super) fn planned(
         What::BlockTokens => Some(Planned::exact(plan.kv.block_tokens as f64)),
         What::Concurrency => Some(scaled(plan.kv.logged.concurrency.unwrap_or(plan.kv.max_concurrency), plan)),
         What::ContextLength => Some(Planned::exact(plan.max_model_len as f64)),
-        _others => None,
+        _ => None,
     }
 }
 

@@ -168,7 +168,8 @@ fn breakdown(found: &Found<'_>, sheet: &mut Sheet) -> bool {
     let mut values: Vec<Size> = Vec::new();
     for word in numbers.split([' ', '=', '+', '(', ')', '|']).filter(|word| !word.is_empty()).take(8) {
         let Some(value) = decimal(word).and_then(|(value, fraction, _)| scaled(value, fraction, MIB)) else { break };
-        values.push(value);
+        // Whole MiB, cut rather than rounded.
+        values.push(Size { half: value.half.saturating_mul(2), ..value });
     }
     let kinds: &[What] = match values.len() {
         7 => &[
@@ -183,7 +184,9 @@ fn breakdown(found: &Found<'_>, sheet: &mut Sheet) -> bool {
         4 => &[What::DeviceUsed, What::Weights, What::KvBytes, What::Compute],
         _ => return false,
     };
-    let exact = |what| sheet.lasts(what).any(|reading| reading.device.as_deref() == Some(device));
+    let host = |name: &str| name.contains("Host") || name.contains("CPU");
+    let same = |name: &str| name == device || (host(name) && host(device));
+    let exact = |what| sheet.lasts(what).any(|reading| reading.device.as_deref().is_some_and(same));
     let known: Vec<bool> = kinds.iter().map(|what| exact(*what)).collect();
     for ((what, value), known) in kinds.iter().zip(values).zip(known) {
         // Whole MiB say less than the buffers' own lines.

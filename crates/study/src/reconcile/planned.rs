@@ -123,7 +123,9 @@ pub(super) fn planned(
         What::KvBytes => kv_bytes(engine, reading, ledger, plan),
         What::KvTokens => {
             let tokens = plan.kv.logged.kv_tokens.unwrap_or(plan.kv.tokens) as f64;
-            let planned = scaled(tokens, plan);
+            // llama.cpp's cache has the cells that were asked for, whatever is free.
+            let asked = matches!(engine, EngineKind::LlamaCpp | EngineKind::Ollama);
+            let planned = if asked { Planned::exact(tokens) } else { scaled(tokens, plan) };
             Some(if split { planned.noted("the smallest rank decides") } else { planned })
         }
         What::KvBlocks => Some(scaled(plan.kv.logged.blocks.unwrap_or(plan.kv.blocks) as f64, plan)),

@@ -88,8 +88,8 @@ fn cache(found: &Found<'_>, sheet: &mut Sheet) -> bool {
         Some(super::number::Size { bytes: k.bytes.saturating_add(v.bytes), half: k.half.saturating_add(v.half) })
     });
     // A hybrid model's pools come one after the other, a draft model's after the target's graphs.
-    found.whole(sheet, What::KvTokens, tokens);
-    found.size(sheet, What::KvBytes, both)
+    let any = found.whole(sheet, What::KvTokens, tokens);
+    found.size(sheet, What::KvBytes, both) || any
 }
 
 /// `Mamba Cache is allocated. max_mamba_cache_size: 64, conv_state size: 0.06GB, ssm_state size: 3.05GB …`.

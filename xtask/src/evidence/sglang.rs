@@ -302,9 +302,9 @@ fn options(row: &Row) -> Map<String, Value> {
     let slots =
         flags.split("--max-mamba-cache-size ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     put("max_mamba_cache_size", slots.map(|slots| json!(slots)));
-    put("disable_radix_cache", flags.contains("--disable-radix-cache").then(|| json!(true)));
-    put("enable_symm_mem", flags.contains("enable_symm_mem=True").then(|| json!(true)));
-    put("disable_prefill_cuda_graph", flags.contains("piecewise disabled").then(|| json!(true)));
+    put("disable_radix_cache", flags.contains("--disable-radix-cache").then_some(Value::Bool(true)));
+    put("enable_symm_mem", flags.contains("enable_symm_mem=True").then_some(Value::Bool(true)));
+    put("disable_prefill_cuda_graph", flags.contains("piecewise disabled").then_some(Value::Bool(true)));
     map
 }
 

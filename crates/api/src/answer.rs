@@ -103,6 +103,11 @@ pub struct RankAnswer {
     /// The device as the engine names it (`CUDA0`), where it names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// The card of that device, where devices are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub card: Option<String>,
+    /// The total memory of this rank's card.
+    pub card_bytes: u64,
     /// Pipeline stage.
     pub pp_rank: u32,
     /// Tensor-parallel rank.

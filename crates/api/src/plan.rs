@@ -351,7 +351,7 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
         model: head(loaded),
         engine: EngineHead { name: plan.engine.into(), version: plan.version.to_string() },
         gpu: GpuHead {
-            name: card.name.clone(),
+            name: cards_name(&prepared.cards),
             count: plan.parallel.gpus(),
             total_bytes: card.total.bytes.get(),
             total_low: card.total.low.get(),
@@ -364,7 +364,7 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
             dp: plan.parallel.dp,
             ep: plan.parallel.ep,
         },
-        ranks: plan.ranks.iter().map(rank).collect(),
+        ranks: plan.ranks.iter().map(|found| rank(found, &prepared.cards)).collect(),
         scarcest: plan.scarcest,
         kv: kv(plan.kv),
         max_model_len: plan.max_model_len,
@@ -404,10 +404,39 @@ fn source_text(source: &Source) -> String {
     text
 }
 
+/// The cards in one name; a comma between different ones.
+fn cards_name(cards: &[Card]) -> String {
+    match cards {
+        [card] => card.name.clone(),
+        several => {
+            let each = several.iter().map(|card| match card.count {
+                1 => card.name.clone(),
+                count => format!("{count} × {}", card.name),
+            });
+            each.collect::<Vec<_>>().join(" + ")
+        }
+    }
+}
+
+/// The card behind a device's name, such as `CUDA1`.
+fn card_of(device: &str, cards: &[Card]) -> Option<String> {
+    let digits = device.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let mut at: u32 = digits.parse().ok()?;
+    for card in cards {
+        if at < card.count {
+            return Some(card.name.clone());
+        }
+        at -= card.count;
+    }
+    None
+}
+
 /// One rank in the promised form.
-fn rank(rank: &Rank) -> RankAnswer {
+fn rank(rank: &Rank, cards: &[Card]) -> RankAnswer {
     RankAnswer {
         device: rank.device.clone(),
+        card: rank.device.as_deref().and_then(|device| card_of(device, cards)),
+        card_bytes: rank.total.get(),
         pp_rank: rank.pp_rank,
         tp_rank: rank.tp_rank,
         limit_bytes: rank.limit.get(),

@@ -16,6 +16,7 @@ pub fn plan_table(answer: &PlanAnswer, style: Style) -> String {
         out.push('\n');
         out.push_str(&ledger(answer, rank, style));
     }
+    out.push_str(&devices(answer, style));
     out.push('\n');
     out.push_str(&cache(answer, style));
     out.push('\n');
@@ -54,13 +55,18 @@ pub(crate) fn place_line(answer: &PlanAnswer) -> String {
     let engine = format!("{} {}", answer.engine.name, answer.engine.version);
     let total = format!(" of {}", size(gpu.total_bytes));
     let name = gpu.name.trim_end_matches(&total);
+    if name.contains(" + ") {
+        return clean(&format!("{engine} on {name}{kinds}"));
+    }
     clean(&format!("{engine} on {} × {name}{total}{kinds}", gpu.count))
 }
 
 /// The ledger of one rank, with bars over the card.
 fn ledger(answer: &PlanAnswer, rank: &RankAnswer, style: Style) -> String {
-    let card = answer.gpu.total_bytes;
-    let which = if answer.ranks.len() > 1 {
+    let card = rank.card_bytes;
+    let which = if let (Some(device), true) = (&rank.device, answer.ranks.len() > 1) {
+        format!("Memory of the scarcest device, {}", clean(device))
+    } else if answer.ranks.len() > 1 {
         format!("Memory of the scarcest rank (pp {}, tp {})", rank.pp_rank, rank.tp_rank)
     } else {
         "Memory".to_owned()
@@ -80,6 +86,41 @@ fn ledger(answer: &PlanAnswer, rank: &RankAnswer, style: Style) -> String {
     out
 }
 
+/// One line per device where they are named and there are several, and what lies in the host's memory.
+fn devices(answer: &PlanAnswer, style: Style) -> String {
+    let named: Vec<&RankAnswer> = answer.ranks.iter().filter(|rank| rank.device.is_some()).collect();
+    let host = answer.host.as_ref().filter(|host| host.total_bytes > 0);
+    let several = named.len() > 1;
+    let mut out = String::new();
+    if several {
+        let head = format!("\n{}{}{}{}", left("Devices", 38), right("used", 11), right("card", 11), right("left", 11));
+        out.push_str(&(style.bold(&head) + "\n"));
+        for rank in named {
+            let name =
+                [rank.device.as_deref(), rank.card.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("  ");
+            let free = i128::from(rank.card_bytes) - i128::from(rank.total_bytes);
+            let free = signed(i64::try_from(free).unwrap_or(i64::MAX));
+            let (used, card) = (size(rank.total_bytes), size(rank.card_bytes));
+            out.push_str(&format!(
+                "  {}{}{}{}\n",
+                left(&clean(&name), 36),
+                right(&used, 11),
+                right(&card, 11),
+                right(&free, 11)
+            ));
+        }
+    }
+    if let Some(host) = host {
+        let lead = if several { String::new() } else { "\n".to_owned() };
+        let parts: Vec<String> =
+            host.entries.iter().map(|entry| format!("{} {}", clean(&entry.item), size(entry.bytes))).collect();
+        let words = format!("{}: {}", size(host.total_bytes), parts.join(", "));
+        out.push_str(&lead);
+        out.push_str(&wrap(if several { "  host  " } else { "Host memory  " }, &words, style.width));
+    }
+    out
+}
+
 fn ledger_line(entry: &EntryAnswer, card: u64, style: Style) -> String {
     let name = left(&clean(&entry.item), 20);
     let interval = right(&interval(entry.bytes, entry.low, entry.high), 20);
@@ -94,9 +135,11 @@ pub(crate) fn cache_facts(answer: &PlanAnswer) -> Vec<(&'static str, String, Str
     let asked = count(kv.concurrency_at_tokens);
     let interval = interval(kv.budget_bytes, kv.budget_low, kv.budget_high);
     let interval = if interval.is_empty() { interval } else { format!("{interval} in nine of ten launches") };
+    let devices = answer.ranks.iter().any(|rank| rank.device.is_some());
+    let everywhere = if devices { "all layers, all devices together" } else { "on each rank, all layers" };
     let mut facts = vec![
         ("capacity", count(kv.tokens), format!("tokens: {} blocks of {}", count(kv.blocks), kv.block_tokens)),
-        ("a token", size(kv.bytes_per_token), "on each rank, all layers".to_owned()),
+        ("a token", size(kv.bytes_per_token), everywhere.to_owned()),
         ("budget", size(kv.budget_bytes), interval),
         ("concurrency", three(kv.max_concurrency), format!("requests of {asked} tokens at once")),
         ("longest context", count(answer.max_context_tokens), "tokens for one request alone".to_owned()),

@@ -49,6 +49,8 @@ fn example() -> PlanAnswer {
         ranks: vec![
             RankAnswer {
                 device: None,
+                card: None,
+                card_bytes: 81_090 * MIB,
                 pp_rank: 0,
                 tp_rank: 0,
                 limit_bytes: 74_603 * MIB,

@@ -10,7 +10,7 @@ use super::weights::{layer_of, size};
 use crate::{Card, Entry, Formula, Item, Ledger};
 
 /// What a process takes of a GPU before and beside llama.cpp's own buffers, GiB: the driver's context with the kernels
-/// that are loaded. Measured: 0.15 (8 GB card), 0.13 and 0.73 (RTX PRO 6000, at load and at exit) on CUDA; ROCm takes
+/// that are loaded. Not fitted, there are too few logs: 0.15 (8 GB card), 0.13 and 0.73 (RTX PRO 6000, at load and at exit) on CUDA; ROCm takes
 /// 1.1 to 1.4.
 pub const CONTEXT_GIB: (f64, f64, f64) = (0.13, 0.35, 0.75);
 /// The same on AMD's cards.
@@ -39,9 +39,15 @@ pub struct Beside {
 
 /// Returns what a process takes of a card before any buffer.
 pub fn context(card: &Card) -> Estimate {
-    let amd = card.compute_capability.is_none() && !card.unified;
+    let unknown = card.name.starts_with("a card of");
+    let amd = card.compute_capability.is_none() && !card.unified && !unknown;
     let (low, middle, high) = if amd { CONTEXT_ROCM_GIB } else { CONTEXT_GIB };
-    let source = Source::Measured("logged launches: use beyond the buffers, 0.13 to 0.75 GiB on CUDA".into());
+    // A card that was given by its size alone may be of either maker.
+    let high =
+        if amd { high } else { high.max(if card.compute_capability.is_none() { CONTEXT_ROCM_GIB.2 } else { 0.0 }) };
+    let source = Source::Assumed(
+        "a handful of logged launches used 0.15 to 1.3 GiB of a GPU beyond all buffers; too few to fit".into(),
+    );
     Estimate::between(Bytes::gib(low), Bytes::gib(middle), Bytes::gib(high), source)
 }
 

@@ -45,7 +45,7 @@ pub fn reconcile_table(answer: &ReconcileAnswer, style: Style) -> String {
         out.push('\n');
         out.push_str(&wrap("", &text, style.width));
     }
-    let causes: Vec<String> = answer.causes.iter().map(|cause| with_lines(cause)).collect();
+    let causes: Vec<String> = answer.causes.iter().map(with_lines).collect();
     out.push_str(&list("Likely causes", &causes, style));
     let refusals: Vec<String> =
         answer.refusals.iter().map(|refusal| format!("line {}: {}", refusal.line, refusal.text)).collect();
@@ -77,7 +77,7 @@ pub fn reconcile_markdown(answer: &ReconcileAnswer) -> String {
             out.push_str(&markdown_row(&cells));
         }
     }
-    let causes: Vec<String> = answer.causes.iter().map(|cause| with_lines(cause)).collect();
+    let causes: Vec<String> = answer.causes.iter().map(with_lines).collect();
     let refusals: Vec<String> = answer.refusals.iter().map(|refusal| refusal.text.clone()).collect();
     for (title, texts) in [
         ("Likely causes", &causes),
@@ -157,7 +157,7 @@ fn head(answer: &ReconcileAnswer) -> String {
     let engine = &answer.engine;
     let version = match (&engine.logged, &engine.version) {
         (Some(logged), _) => format!(" {logged}"),
-        (None, Some(version)) => format!(" {version} (assumed)"),
+        (None, Some(version)) => format!(" {version} (not in the log)"),
         (None, None) => String::new(),
     };
     let model = answer.model.used.as_ref().or(answer.model.logged.as_ref());

@@ -2,7 +2,8 @@
 //! layer, contiguous and unfused, as PyTorch runs the reference implementation.
 //!
 //! Source: transformers 5.23.0, `models/llama/modeling_llama.py`, `integrations/{sdpa_attention,moe}.py`,
-//! `masking_utils.py`, `generation/utils.py`; every sum below names its tensors.
+//! `masking_utils.py`, `generation/utils.py`; every sum below names its tensors. For dense models with grouped-query
+//! attention the sums equal the storages alive when the classes run on PyTorch's meta device, to the byte.
 
 use plimsoll_facts::model::{AttentionKind, Ffn, Layer, Mixer, Model, Recurrent, Span};
 use plimsoll_facts::tensor::DType;
@@ -48,10 +49,16 @@ impl Peak {
 /// Returns the widest moment of some layers, the mask counted, and of the output projection where it lies with them.
 pub fn peak<'l>(model: &Model, layers: impl Iterator<Item = &'l Layer>, head: bool, pass: &Pass) -> Peak {
     let mut widest = Peak::default();
+    let (mut full, mut windowed) = (false, false);
     for layer in layers {
         widest = widest.larger(of_layer(model, layer, pass));
+        if let Mixer::Attention(attention) = &layer.mixer {
+            full |= attention.span == Span::Full;
+            windowed |= attention.span != Span::Full;
+        }
     }
-    widest.bytes += mask(pass);
+    // One mask for each kind of span.
+    widest.bytes += mask(pass) * f64::from(u8::from(full) + u8::from(windowed));
     if head { widest.larger(logits(model, pass)) } else { widest }
 }
 
@@ -59,7 +66,8 @@ fn width(dtype: DType) -> f64 {
     dtype.bits() as f64 / 8.0
 }
 
-/// One layer: the norm, the mixer, the feed-forward block, whichever is widest.
+/// One layer: the norm, the mixer, the feed-forward block, whichever is widest. The embedded input, which the model's own
+/// function still holds, is alive beside all of them, and so are the tokens' numbers and rotary tables.
 fn of_layer(model: &Model, layer: &Layer, pass: &Pass) -> Peak {
     let (rows, b) = (pass.batch as f64 * pass.tokens as f64, width(pass.dtype));
     let hidden = model.hidden as f64;
@@ -70,10 +78,19 @@ fn of_layer(model: &Model, layer: &Layer, pass: &Pass) -> Peak {
         Mixer::Recurrent(recurrent) => recur(recurrent, hidden, pass),
         Mixer::None => Peak::default(),
     };
-    norm.larger(mixer).larger(feed(&layer.ffn, hidden, rows, b))
+    let mut widest = norm.larger(mixer).larger(feed(&layer.ffn, hidden, rows, b));
+    let rotary = match &layer.mixer {
+        Mixer::Attention(attention) => match attention.kind {
+            AttentionKind::Grouped { key_dim, .. } => f64::from(key_dim),
+            AttentionKind::Latent { rope_dim, .. } => f64::from(rope_dim),
+        },
+        Mixer::Recurrent(_) | Mixer::None => 0.0,
+    };
+    widest.bytes += rows * (hidden * b + 2.0 * rotary * b + 8.0);
+    widest
 }
 
-/// Attention: the residual and the normed input, then the widest of rotary embedding, the kernel, or the scores.
+/// Attention: the residual, the normed input, then the widest of rotary embedding, the kernel, or the scores.
 fn attend(kind: &AttentionKind, span: Span, hidden: f64, pass: &Pass) -> Peak {
     let (batch, tokens, b) = (pass.batch as f64, pass.tokens as f64, width(pass.dtype));
     let n = |number: u32| f64::from(number);
@@ -110,9 +127,10 @@ fn attend(kind: &AttentionKind, span: Span, hidden: f64, pass: &Pass) -> Peak {
     let fused = base + queries + 2.0 * rows * value + seen * expanded;
     let kernel = match pass.attention {
         Attention::Eager => {
-            // Scores with the mask added, their softmax in fp32, and that in the model's dtype.
-            let scores = batch * heads * tokens * context;
-            Peak::new((base + queries + seen * expanded) * b + scores * (2.0 * b + 4.0), "attention scores")
+            // Scores with the mask added and their softmax in fp32: bfloat16 is made fp32 before, half precision on the
+            // way, after which the result is made half again (PyTorch, `aten/src/ATen/native/SoftMax.cpp`).
+            let scores = batch * heads * tokens * context * if pass.dtype == DType::BF16 { 10.0 } else { 8.0 };
+            Peak::new((base + queries + seen * expanded) * b + scores, "attention scores")
         }
         Attention::Sdpa | Attention::Flash | Attention::Flex => Peak::new(fused * b, "attention"),
     };
@@ -144,20 +162,20 @@ fn recur(recurrent: &Recurrent, hidden: f64, pass: &Pass) -> Peak {
     Peak::new(bytes, "recurrent mixer")
 }
 
-/// The feed-forward block: residual and normed input, then activated gate, up and their product; of a mixture of experts
-/// every token once per chosen expert.
+/// The feed-forward block: the layer's input, the residual behind attention and the normed input, then activated gate, up
+/// and their product; of a mixture of experts every token once per chosen expert.
 fn feed(ffn: &Ffn, hidden: f64, rows: f64, b: f64) -> Peak {
-    let base = 2.0 * rows * hidden * b;
+    let base = 3.0 * rows * hidden * b;
     let dense = |inner: f64, gated: bool| rows * inner * if gated { 3.0 } else { 2.0 } * b;
     match ffn {
         Ffn::Dense { inner, gated } => Peak::new(base + dense(*inner as f64, *gated), "feed-forward block"),
         Ffn::Moe { active, inner, shared_inner, gated, dense_inner, .. } => {
             let (inner, chosen) = (*inner as f64, rows * f64::from(*active));
             // The chosen rows, both halves of the projection, the activated gate and the product; or, behind them, the
-            // product, the output and the weighted output.
+            // output, the weighted output and that in the tokens' order.
             let up = chosen * (hidden + inner * if *gated { 4.0 } else { 2.0 });
-            let down = chosen * (inner + 3.0 * hidden);
-            let routed = base + rows * hidden * b + up.max(down) * b;
+            let down = chosen * (4.0 * hidden).max(inner + 3.0 * hidden);
+            let routed = base + up.max(down) * b;
             let beside = base + dense((*shared_inner).max(*dense_inner) as f64, *gated);
             Peak::new(routed, "routed experts").larger(Peak::new(beside, "shared experts"))
         }
@@ -165,11 +183,11 @@ fn feed(ffn: &Ffn, hidden: f64, rows: f64, b: f64) -> Peak {
     }
 }
 
-/// The mask, made once for all layers: one number per pair for eager attention, one byte for a padded batch.
+/// A mask, made once for all layers: one number per pair for eager attention, one byte for a padded batch.
 fn mask(pass: &Pass) -> f64 {
     let pairs = pass.batch as f64 * pass.tokens as f64 * pass.context as f64;
     match pass.attention {
-        Attention::Eager => pairs * (1.0 + width(pass.dtype)),
+        Attention::Eager => pairs * width(pass.dtype),
         Attention::Sdpa if pass.padding => pairs,
         Attention::Sdpa | Attention::Flash | Attention::Flex => 0.0,
     }

@@ -90,7 +90,7 @@ impl LayerCache {
             Mixer::Attention(attention) => of_attention(&attention.kind, attention.span),
             // `MiniMaxCache` keeps what `MiniMaxLightningAttention` returns, in the values' dtype.
             Mixer::Recurrent(Recurrent::Lightning { heads, head_dim }) => LayerCache {
-                plain_state: u64::from(*heads) * u64::from(*head_dim) * u64::from(*head_dim),
+                plain_state: (u64::from(*heads) * u64::from(*head_dim)).saturating_mul(u64::from(*head_dim)),
                 ..LayerCache::default()
             },
             Mixer::Recurrent(recurrent) => {
@@ -104,7 +104,7 @@ impl LayerCache {
     /// Whether the layer keeps keys and values, and nothing else, of every position.
     pub fn is_full_attention(&self) -> bool {
         self.kv.is_some_and(|kv| kv.window.is_none())
-            && self.indexer + self.convolution + self.state + self.plain_state == 0
+            && [self.indexer, self.convolution, self.state, self.plain_state] == [0; 4]
             && self.summary.is_none()
     }
 
@@ -221,9 +221,12 @@ fn compressed(width: u64, indexer: Option<u64>, rate: u64, window: Option<u64>) 
     let kv = KeyValue { key: width, value: 0, window };
     let summary = (rate > 1).then(|| match indexer {
         // Keys and gates, each of both series; of the last window the first series' keys and gates.
-        Some(dim) => {
-            Summary { rate, entry: width + dim, waiting: 4 * (width + dim), overlap: rate * 2 * (width + dim) }
-        }
+        Some(dim) => Summary {
+            rate,
+            entry: width + dim,
+            waiting: 4 * (width + dim),
+            overlap: rate.saturating_mul(2 * (width + dim)),
+        },
         None => Summary { rate, entry: width, waiting: 2 * width, overlap: 0 },
     });
     LayerCache { kv: Some(kv), summary, ..LayerCache::default() }
@@ -234,22 +237,23 @@ fn compressed(width: u64, indexer: Option<u64>, rate: u64, window: Option<u64>) 
 ///
 /// Source: transformers 5.23.0, `LinearAttentionLayer.update_conv_state` keeps `conv_kernel_size` inputs.
 fn state_numbers(recurrent: &Recurrent) -> (u64, u64) {
-    let n = |number: u32| u64::from(number);
+    let p = |factors: &[u32]| factors.iter().fold(1_u64, |all, factor| all.saturating_mul(u64::from(*factor)));
     match recurrent {
-        Recurrent::Mamba1 { inner, state, kernel } => (n(*inner) * n(*kernel), n(*inner) * n(*state)),
+        Recurrent::Mamba1 { inner, state, kernel } => (p(&[*inner, *kernel]), p(&[*inner, *state])),
         Recurrent::Mamba2 { heads, head_dim, state, groups, kernel } => {
-            let width = n(*heads) * n(*head_dim) + 2 * n(*groups) * n(*state);
-            (width * n(*kernel), n(*heads) * n(*head_dim) * n(*state))
+            let convolved = p(&[*heads, *head_dim, *kernel]).saturating_add(p(&[2, *groups, *state, *kernel]));
+            (convolved, p(&[*heads, *head_dim, *state]))
         }
         Recurrent::GatedDelta { key_heads, value_heads, key_dim, value_dim, kernel } => {
-            let width = 2 * n(*key_heads) * n(*key_dim) + n(*value_heads) * n(*value_dim);
-            (width * n(*kernel), n(*value_heads) * n(*value_dim) * n(*key_dim))
+            let keys = p(&[2, *key_heads, *key_dim, *kernel]);
+            let values = p(&[*value_heads, *value_dim, *kernel]);
+            (keys.saturating_add(values), p(&[*value_heads, *value_dim, *key_dim]))
         }
         Recurrent::KimiDelta { heads, key_dim, value_dim, kernel } => {
-            let width = n(*heads) * (2 * n(*key_dim) + n(*value_dim));
-            (width * n(*kernel), n(*heads) * n(*key_dim) * n(*value_dim))
+            let convolved = p(&[2, *heads, *key_dim, *kernel]).saturating_add(p(&[*heads, *value_dim, *kernel]));
+            (convolved, p(&[*heads, *key_dim, *value_dim]))
         }
         Recurrent::Lightning { .. } => (0, 0),
-        Recurrent::ShortConv { width, kernel } => (n(*width) * n(*kernel), 0),
+        Recurrent::ShortConv { width, kernel } => (p(&[*width, *kernel]), 0),
     }
 }

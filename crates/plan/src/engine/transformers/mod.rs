@@ -202,7 +202,7 @@ fn kind(cache: &cache::LayerCache) -> String {
         (Some(_), _, true) => "compressed".to_owned(),
         (Some(_), true, _) => "indexed".to_owned(),
         (Some(kv), ..) => kv.window.map_or_else(|| "full".to_owned(), |window| format!("sliding:{window}")),
-        (None, ..) if cache.convolution + cache.state + cache.plain_state > 0 => "recurrent".to_owned(),
+        (None, ..) if [cache.convolution, cache.state, cache.plain_state] != [0; 3] => "recurrent".to_owned(),
         (None, ..) => "none".to_owned(),
     }
 }

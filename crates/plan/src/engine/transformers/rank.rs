@@ -25,7 +25,7 @@ const SLACK_GROWING: (f64, f64, f64) = (0.0, 0.05, 0.25);
 const SLACK_FIXED: (f64, f64, f64) = (0.0, 0.02, 0.10);
 /// How far the widest moment may be from the sum of its tensors: kernels' workspaces on one side, tensors freed earlier
 /// on the other.
-const ACTIVATION_SPREAD: (f64, f64) = (0.8, 1.3);
+const ACTIVATION_SPREAD: (f64, f64) = (0.9, 1.2);
 
 /// What one card holds.
 #[derive(Clone, Debug, Default)]

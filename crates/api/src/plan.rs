@@ -166,7 +166,10 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
     notes.extend(
         changes_model.map(|key| format!("{key} is not applied: the model is planned as its configuration says")),
     );
-    let loaded = desk.model(name)?;
+    let loaded = match engine {
+        ollama::NAME => crate::ollama::model(name, desk, &mut options, &mut notes)?,
+        _ => desk.model(name)?,
+    };
     let cards = cards(request, desk)?;
     let card = cards.first().cloned().ok_or_else(|| Error::Request("no card: give --gpu".into()))?;
     notes.extend(request.notes.iter().cloned());
@@ -185,10 +188,10 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
 /// Opens the files that options name beside the model; those that are no GGUF files are left to the engine's notes.
 fn companions(engine: &str, options: &Map<String, Value>, desk: &Desk<'_>) -> Result<Vec<(String, Arc<Gguf>)>, Error> {
     let mut found = Vec::new();
-    if engine != llamacpp::NAME {
+    if engine != llamacpp::NAME && engine != ollama::NAME {
         return Ok(found);
     }
-    for key in ["model_draft", "mmproj", "lora", "lora_scaled"] {
+    for key in ["model_draft", "mmproj", "lora", "lora_scaled", "adapters"] {
         let names: Vec<&str> = match options.get(key) {
             Some(Value::String(name)) => vec![name],
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),

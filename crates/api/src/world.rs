@@ -38,6 +38,14 @@ pub trait World: Sync {
     /// # Errors
     /// [`Error::World`] when the address is one but cannot be read.
     fn files(&self, name: &str) -> Result<Option<ModelFiles>, Error>;
+
+    /// Returns an Ollama Modelfile that is named by a path, `None` when the name is none.
+    ///
+    /// # Errors
+    /// [`Error::World`] when it is one but cannot be read.
+    fn modelfile(&self, _name: &str) -> Result<Option<crate::Modelfile>, Error> {
+        Ok(None)
+    }
 }
 
 /// A world without files: built-in models only.
@@ -149,6 +157,14 @@ impl<'w> Desk<'w> {
     /// [`Error::World`] when it cannot be read.
     pub fn gguf(&self, name: &str) -> Result<Option<Arc<Gguf>>, Error> {
         Ok(self.world.files(name)?.and_then(|files| files.gguf))
+    }
+
+    /// Returns an Ollama Modelfile, where the name is one's path.
+    ///
+    /// # Errors
+    /// [`Error::World`] when it cannot be read.
+    pub fn modelfile(&self, name: &str) -> Result<Option<crate::Modelfile>, Error> {
+        self.world.modelfile(name)
     }
 
     /// Returns a card by name.

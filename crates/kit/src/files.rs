@@ -6,13 +6,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll_api::{Error, ModelFiles, World};
+use plimsoll_api::{Error, ModelFiles, Modelfile, World};
 use plimsoll_facts::gguf;
 
 /// The largest text file that is read whole.
 const LARGEST_TEXT: u64 = 64 << 20;
 /// The largest header of a safetensors file, by the format's own definition.
 const LARGEST_HEADER: u64 = 100_000_000;
+/// The largest Modelfile that is read.
+const LARGEST_MODELFILE: u64 = 1 << 20;
 /// The most checkpoint files of one model.
 const MOST_SHARDS: usize = 10_000;
 
@@ -68,6 +70,24 @@ impl World for Disk {
             return Err(Error::World { place: name.to_owned(), why });
         }
         Ok(None)
+    }
+
+    fn modelfile(&self, name: &str) -> Result<Option<Modelfile>, Error> {
+        let path = Path::new(name);
+        let last = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        if !(last.starts_with("modelfile") || last.ends_with(".modelfile")) || !path.is_file() {
+            return Ok(None);
+        }
+        let fail = |why: String| Error::World { place: name.to_owned(), why };
+        let file = File::open(path).map_err(|error| fail(error.to_string()))?;
+        let mut bytes = Vec::new();
+        file.take(LARGEST_MODELFILE + 1).read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
+        if bytes.len() as u64 > LARGEST_MODELFILE {
+            return Err(fail(format!("longer than the {LARGEST_MODELFILE} bytes that a Modelfile may have")));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| fail(format!("is no text: {error}")))?;
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Some(Modelfile { place: name.to_owned(), folder: folder.display().to_string(), text }))
     }
 }
 

@@ -9,6 +9,7 @@ mod figures;
 mod fit;
 mod launch;
 mod llamacpp;
+mod ollama;
 mod points;
 mod reasons;
 mod resolve;
@@ -84,7 +85,7 @@ pub fn compared(path: &Path, rows: &[Row], models: Option<&Path>) -> (Vec<Compar
             "tensorrt_llm" | "tensorrt-llm" if row.count("max_concurrent_sequences").is_some() => measured.push(row),
             "tensorrt_llm" | "tensorrt-llm" => logged.push(row),
             "sglang" => sglang.push(row),
-            "llama.cpp" => {}
+            "llama.cpp" | "ollama" => {}
             _ => other += 1,
         }
     }
@@ -124,6 +125,14 @@ fn file(path: &Path, rows: &[Row], models: Option<&Path>, options: Options) -> b
     let llamacpp = llamacpp_rows(rows);
     if !llamacpp.is_empty() {
         met &= buffers(path, &llamacpp, options);
+    }
+    let ollama: Vec<&Row> = rows.iter().filter(|row| row.text("engine") == "ollama").collect();
+    if !ollama.is_empty() {
+        let mut text = format!("{}: Ollama's own estimates\n", path.display());
+        met &= ollama::report(&ollama, &mut text);
+        if !options.json {
+            print!("{text}");
+        }
     }
     if other > 0 {
         eprintln!("{}: {other} rows of an engine that is not compared yet", path.display());

@@ -298,7 +298,7 @@ fn text(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{llamacpp, sglang, transformers, trtllm, vllm};
+    use crate::engine::{llamacpp, ollama, sglang, transformers, trtllm, vllm};
 
     #[test]
     fn tables_are_sorted_and_no_spelling_means_two_flags() {
@@ -306,6 +306,7 @@ mod tests {
         for table in [
             &vllm::flags::FLAGS,
             &sglang::flags::FLAGS,
+            &ollama::flags::FLAGS,
             &trtllm::flags::SERVE,
             &trtllm::flags::BUILD,
             &trtllm::flags::RUNTIME,

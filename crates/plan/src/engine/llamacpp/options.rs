@@ -170,15 +170,16 @@ impl Options {
         let layers = reader.layers("n_gpu_layers")?;
         Ok(Options {
             whole_context: reader.number("ctx_size")? == Some(0),
-            layers: layers.unwrap_or(match (rules.fits, rules.auto_flash) {
-                (true, _) => GpuLayers::Auto,
-                (false, true) => GpuLayers::All,
-                (false, false) => {
+            layers: match (layers, rules.fits, rules.auto_flash) {
+                (Some(layers), ..) => layers,
+                (None, true, _) => GpuLayers::Auto,
+                (None, false, true) => GpuLayers::All,
+                (None, false, false) => {
                     let why = "-ngl is not given: 0, the default of builds before 2025-08-30; nothing is on the GPU";
                     assumptions.push(why.to_owned());
                     GpuLayers::Exact(0)
                 }
-            }),
+            },
             split: reader.split()?,
             shares: reader.shares()?,
             main_gpu: reader.number("main_gpu")?.unwrap_or(0) as usize,

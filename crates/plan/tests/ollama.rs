@@ -177,6 +177,26 @@ fn the_processor_column_is_rounded_as_ollama_does() {
 }
 
 #[test]
+fn a_runner_holds_what_its_log_adds_up_to() {
+    let lines = [
+        "load_tensors: offloaded 20/33 layers to GPU",
+        "load_tensors:   CPU_Mapped model buffer size =  4000.00 MiB",
+        "load_tensors:        CUDA0 model buffer size =  3000.00 MiB",
+        "llama_kv_cache:      CUDA0 KV buffer size =   500.00 MiB",
+        "sched_reserve:       CUDA0 compute buffer size =   200.00 MiB",
+        "sched_reserve:   CUDA_Host compute buffer size =    20.00 MiB",
+    ]
+    .map(str::to_owned);
+    let held = show::held(&lines);
+    assert_eq!((held.on_gpu, held.total, held.layers), (3700 * MIB, 7720 * MIB, Some((20, 33))));
+    // The mapping spans 2500 MiB that lie on the GPU.
+    assert_eq!(held.shown(4500 * MIB, true), (5220 * MIB, 3700 * MIB));
+    let whole = show::held(&[lines[1].clone(), lines[2].clone(), "offloaded 33/33 layers to GPU".to_owned()]);
+    assert_eq!(whole.shown(4500 * MIB, true), (3000 * MIB, 3000 * MIB));
+    assert_eq!(whole.shown(4500 * MIB, false), (4500 * MIB, 3000 * MIB));
+}
+
+#[test]
 fn tags_name_a_model_and_a_file_type() {
     for (text, first, kind, said) in [
         ("llama3.1:8b", "llama3.1 8b", FileType::Q4KM, false),

@@ -99,10 +99,10 @@ fn written(question: &Question<'_>, settled: &Settled<'_>, decision: &Decision, 
         widen(&mut plan);
     }
     let held = show::held(&plan.kv.logged.lines);
-    let (total, on_gpu) = decision.estimated.unwrap_or_else(|| {
-        let all = held.layers.is_some_and(|(on, all)| on >= all);
-        (if all { held.on_gpu } else { held.total }, held.on_gpu)
-    });
+    // A fit that puts single tensors in host memory overflows layers that count as offloaded.
+    let beside = |entry: &crate::Entry| entry.item.is_weights() && entry.item != Item::WeightsEmbedding;
+    let whole = !plan.host.iter().flat_map(|host| &host.entries).any(beside);
+    let (total, on_gpu) = decision.estimated.unwrap_or_else(|| held.shown(settled.sizes.file, whole));
     let mut lines = decision.lines.clone();
     if settled.generation == Generation::LayoutByMeasure {
         lines.extend(summary(&plan));

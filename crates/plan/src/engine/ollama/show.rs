@@ -127,6 +127,22 @@ pub struct Held {
     pub total: u64,
     /// Layers on GPUs and all layers, the output counted.
     pub layers: Option<(u64, u64)>,
+    /// Weights that mirror the file: all model buffers but repacked ones.
+    backed: u64,
+    /// Of these the host's, which are mapped.
+    mapped: u64,
+}
+
+impl Held {
+    /// Returns the bytes that `ollama ps` goes by, all and on GPUs. A mapped host part spans what lies on GPUs too: what all
+    /// weights exceed the file by is taken off. With every layer on GPUs, whole, the host's part is not counted.
+    pub fn shown(&self, file: u64, whole: bool) -> (u64, u64) {
+        if whole && self.layers.is_some_and(|(on, all)| on >= all) {
+            return (self.on_gpu, self.on_gpu);
+        }
+        let twice = self.mapped.min(self.backed.saturating_sub(file));
+        (self.total.saturating_sub(twice), self.on_gpu)
+    }
 }
 
 /// Adds up the `buffer size` lines of llama.cpp's log as Ollama does: what is not named CPU, BLAS or a host's is a GPU's.
@@ -149,6 +165,12 @@ pub fn held(lines: &[String]) -> Held {
         let bytes = if mib.is_finite() && mib > 0.0 { (mib * 1_048_576.0) as u64 } else { 0 };
         let host = name.starts_with("CPU") || name == "BLAS" || name.ends_with("_Host") || name == "Host";
         held.total = held.total.saturating_add(bytes);
+        if before.trim_end().ends_with("model") && !name.contains("REPACK") {
+            held.backed = held.backed.saturating_add(bytes);
+            if name == "CPU_Mapped" {
+                held.mapped = held.mapped.saturating_add(bytes);
+            }
+        }
         if !host {
             held.on_gpu = held.on_gpu.saturating_add(bytes);
         }

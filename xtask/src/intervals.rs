@@ -52,14 +52,15 @@ fn line(engine: &str, group: &Measured) -> Vec<String> {
     ]
 }
 
-/// The table's source text. A group of too few launches has no row: it takes its engine's.
+/// The table's source text. A group of too few launches has no row: it takes its engine's; an engine of too few has none,
+/// and the doubts of its ledger's lines stand as they are.
 fn table(rows: &[(&Residuals, Measured)]) -> Result<String> {
     let mut text =
         "//! Which factor does each group's interval have? Written by `cargo xtask intervals`; do not edit.\n\n\
                     use super::Band;\n\n/// Every band, engine by engine.\n\
                     #[rustfmt::skip]\npub(super) const BANDS: &[Band] = &[\n"
             .to_owned();
-    for (engine, group) in rows.iter().filter(|(_, group)| group.own || group.group.is_empty()) {
+    for (engine, group) in rows.iter().filter(|(_, group)| group.own) {
         writeln!(
             text,
             "    Band {{ engine: {:?}, group: {:?}, factor: {:.3}, launches: {}, units: {}, source: {:?} }},",

@@ -95,14 +95,17 @@ fn units<'a>(rows: impl Iterator<Item = &'a Scored>) -> usize {
     rows.map(|row| row.unit.as_str()).collect::<BTreeSet<_>>().len()
 }
 
-/// The factor of a group: its own, or, where it has too few units, that of all launches of the engine.
+/// The factor of a group: its own, or, where it has too few units, that of all launches of the engine; one, the doubts of
+/// the lines as they stand, where the engine has too few altogether.
 fn factor(rows: &[Scored], group: &str, share: f64, without: Option<&str>) -> f64 {
     let seen = |row: &&Scored| Some(row.unit.as_str()) != without;
     let own = rows.iter().filter(|row| row.group == group);
     if units(own.clone()) >= ENOUGH {
         conformal(own.filter(seen), share)
-    } else {
+    } else if units(rows.iter()) >= ENOUGH {
         conformal(rows.iter().filter(seen), share)
+    } else {
+        1.0
     }
 }
 

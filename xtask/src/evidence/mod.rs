@@ -216,7 +216,15 @@ impl Compared {
             return fit::left_out(rows, models).into_iter().filter(|row| !wrong(row.line)).collect();
         }
         let sweeps = Sweeps::new(self.outcomes.iter().map(|row| (row.thread.as_str(), row.model.as_str())));
-        self.outcomes.iter().filter_map(|row| row.scored(self.engine, &sweeps)).collect()
+        let scored = self.outcomes.iter().filter_map(|row| {
+            let mut scored = row.scored(self.engine, &sweeps)?;
+            // Several logs of one publisher about one model are one unit, each in a file of its own.
+            if let Some((publisher, _)) = row.thread.split_once(':').filter(|(_, path)| path.contains('/')) {
+                scored.unit = if self.engine == "sglang" { format!("{publisher} {}", row.model) } else { scored.unit };
+            }
+            Some(scored)
+        });
+        scored.collect()
     }
 }
 

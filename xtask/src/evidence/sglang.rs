@@ -64,7 +64,7 @@ const REASONS: [(&str, &str); 15] = [
         "34 746 tokens at 0.75 need weights below 16 GiB: a quantised checkpoint under the model's plain name",
     ),
     ("69213517065", "unified memory: what was free at the start is not stated"),
-    ("InferenceX#2128", "125.65 GiB of weights: a checkpoint in 8 bits, not the published one"),
+    ("InferenceX#2128", "wrong evidence: 125.65 GiB of weights are a checkpoint in 8 bits, not the published one"),
     (
         "b200_dsr_fp4",
         "loading took 7.7 GiB more than the tensors, and 94.5 in another launch of this checkpoint: unexplained",
@@ -186,11 +186,14 @@ fn fill(
         ours: (rank.ledger.weights() + rank.ledger.bytes(Item::RuntimeNonTorch)).as_gib(),
         logged,
     });
-    let fraction = row.number("mem_fraction_static");
+    // A fraction that was read off the row's own numbers proves nothing about its budget.
+    let listed = FRACTIONS.iter().any(|(part, _)| row.thread().contains(part));
+    let fraction = fraction_of(row, &full).filter(|_| !listed);
     if known_card {
         if let (Some(before), Some(after), Some(f)) = (before(row), row.number("avail_after_load_gb"), fraction) {
-            outcome.budget = Some(Pair { ours: rank.kv_budget.bytes.as_gib(), logged: after - before * (1.0 - f) });
-            outcome.interval = Some((rank.kv_budget.low.as_gib(), rank.kv_budget.high.as_gib()));
+            let budget = &rank.kv_budget;
+            outcome.budget = Some(Pair { ours: budget.bytes.as_gib(), logged: after - before * (1.0 - f) });
+            outcome.interval = Some((budget.low.as_gib(), budget.high.as_gib()));
         }
         if let Some(tokens) = row.number("kv_tokens") {
             outcome.tokens = Some(Pair { ours: full.kv.tokens as f64, logged: tokens });

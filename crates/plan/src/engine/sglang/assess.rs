@@ -9,6 +9,7 @@ use super::options::Options;
 use super::pools::{Pools, Stage, size, table};
 use super::slack;
 use super::weights::{Division, Weights};
+use crate::interval::Scale;
 use crate::{Card, Entry, Error, Formula, Given, Item, Ledger, Rank, Version};
 
 /// A launch to plan.
@@ -330,7 +331,10 @@ pub(super) fn ranks(case: &Case<'_>, assessed: &Assessed) -> Vec<Rank> {
             formula: Formula::default(),
         });
         entries.sort_by_key(|entry| entry.item);
-        let [low, middle, high] = share.rest.map(Bytes::from_f64);
+        let [below, middle, above] = share.rest;
+        let scale = Scale { below: middle - below, above: above - middle };
+        let (low, high) = scale.ends(middle, super::NAME, "");
+        let [low, middle, high] = [low, middle, high].map(Bytes::from_f64);
         let source = || Source::Engine("SGLang: free after loading − free before × (1 − mem_fraction_static)".into());
         let rank = Rank {
             device: None,

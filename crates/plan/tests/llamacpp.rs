@@ -3,7 +3,7 @@
 use plimsoll_facts::catalogue;
 use plimsoll_facts::gguf::{FileType, Gguf, from_model};
 use plimsoll_facts::model::Model;
-use plimsoll_plan::engine::{Question, llamacpp};
+use plimsoll_plan::engine::{Companion, Question, flag, llamacpp};
 use plimsoll_plan::{Card, Error, Given, Item, Plan, State, Verdict, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use proptest::prelude::*;
@@ -105,10 +105,14 @@ fn fitting_cuts_the_context_then_moves_layers() {
 #[test]
 fn the_engine_refuses_what_it_refuses() {
     let file = file("Qwen/Qwen3-0.6B", FileType::Q8_0);
-    let options = json!({"ctx_size": 4096, "cache_type_v": "q8_0", "flash_attn": "off"});
-    let plan = plan(&file, &[card(24.0, 1)], options);
-    let Verdict::DoesNotFit { refusal: Some(refusal), .. } = &plan.verdict else { panic!("{:?}", plan.verdict) };
-    assert_eq!(refusal.message, "quantized V cache requires flash_attn to be enabled");
+    for (options, words) in [
+        (json!({"cache_type_v": "q8_0", "flash_attn": "off"}), "quantized V cache requires flash_attn to be enabled"),
+        (json!({"parallel": 300}), "n_seq_max must be <= 256"),
+        (json!({"split_mode": "row"}), "--split-mode row is not planned"),
+    ] {
+        let error = try_plan(&file, &[card(24.0, 2)], 11_258, options).expect_err(words);
+        assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains(words), "{error}");
+    }
     for (key, value, words) in [
         ("cache_type_k", json!("q3_K"), "expected f32, f16"),
         ("n_gpu_layers", json!("many"), "a whole number, auto or all"),
@@ -124,6 +128,97 @@ fn the_engine_refuses_what_it_refuses() {
         let error = try_plan(&file, &[card(24.0, 1)], 11_258, Value::Object(options)).map(|_| ()).expect_err(key);
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+/// Reads a printed command back.
+fn reread(launch: &[String]) -> Value {
+    let mut options = Map::new();
+    let mut words = launch.iter().skip(1).peekable();
+    while let Some(word) = words.next() {
+        let (flag, sense) = llamacpp::flags::FLAGS.find(word).unwrap_or_else(|| panic!("{word} is no flag"));
+        let value = words.next_if(|next| !next.starts_with('-')).map_or(json!(true), |value| json!(value));
+        let value = if sense == flag::Sense::Plain { value } else { json!(false) };
+        match flag.kind {
+            flag::Kind::Append => {
+                let list = options.entry(flag.name).or_insert_with(|| json!([]));
+                list.as_array_mut().expect("a list").push(value);
+            }
+            _ => {
+                options.insert(flag.name.to_owned(), value);
+            }
+        }
+    }
+    Value::Object(options)
+}
+
+#[test]
+fn the_printed_command_places_the_same() {
+    let moe = file("Qwen/Qwen3-30B-A3B", FileType::Q4KM);
+    let dense = file("Qwen/Qwen3-32B", FileType::Q4KM);
+    for (file, cards, options) in [
+        (&moe, vec![card(12.0, 1)], json!({})),
+        (&moe, vec![card(8.0, 2)], json!({"parallel": 1, "ctx_size": 8192})),
+        (&moe, vec![card(12.0, 1)], json!({"n_cpu_moe": 30, "ctx_size": 4096, "no_mmap": true})),
+        (&dense, vec![card(12.0, 1)], json!({"ctx_size": 8192, "cache_type_k": "q8_0"})),
+        (&dense, vec![card(24.0, 1)], json!({})),
+        (&dense, vec![card(12.0, 1), card(16.0, 1)], json!({"device": "CUDA1"})),
+        (&dense, vec![card(24.0, 2)], json!({"tensor_split": "3,1", "parallel": 2})),
+        (&dense, vec![card(24.0, 2)], json!({"split_mode": "tensor", "ctx_size": 4096})),
+    ] {
+        let first = plan(file, &cards, options.clone());
+        let again = plan(file, &cards, reread(&first.launch));
+        for (a, b) in first.ranks.iter().zip(&again.ranks) {
+            assert_eq!(a.ledger, b.ledger, "{options}: {}", first.launch.join(" "));
+        }
+        assert_eq!((first.host, first.launch), (again.host, again.launch), "{options}");
+    }
+}
+
+#[test]
+fn gpus_without_a_share_of_their_own_get_nothing() {
+    let file = file("Qwen/Qwen3-0.6B", FileType::Q8_0);
+    let weights = |split: &str| {
+        let plan = plan(&file, &[card(24.0, 2)], json!({"ctx_size": 4096, "tensor_split": split}));
+        plan.ranks.iter().map(|rank| rank.ledger.weights()).collect::<Vec<_>>()
+    };
+    assert_eq!(weights("1")[1], Bytes::ZERO);
+    assert_eq!(weights("0,0"), weights("1,1"));
+}
+
+#[test]
+fn split_mode_tensor_spreads_the_cache() {
+    let file = file("Qwen/Qwen3-0.6B", FileType::Q8_0);
+    let plan = plan(&file, &[card(24.0, 2)], json!({"ctx_size": 4096, "split_mode": "tensor"}));
+    assert_eq!(mib(&plan, 0, Item::Kv), mib(&plan, 1, Item::Kv));
+}
+
+#[test]
+fn a_drafting_model_s_cache_grows_with_the_context() {
+    let (model, gguf) = file("Qwen/Qwen3-32B", FileType::Q4KM);
+    let (_, draft) = file("Qwen/Qwen3-0.6B", FileType::Q8_0);
+    let companions = [Companion { name: "draft.gguf".into(), gguf: &draft }];
+    let (given, cards) = (Given::default(), [card(32.0, 1)]);
+    let at = |tokens: u64| {
+        let options = json!({"model_draft": "draft.gguf", "parallel": 1, "n_gpu_layers": "all", "ctx_size": tokens});
+        let options = options.as_object().cloned().unwrap_or_default();
+        let version = Version::new(11_258, 0, 0);
+        let (model, gguf, companions, options) = (&model, Some(&gguf), &companions, &options);
+        llamacpp::plan(&Question { model, gguf, companions, cards: &cards, version, options, given: &given })
+            .expect("a plan")
+    };
+    let longest = at(4096).max_context_tokens;
+    assert!((8192..40_960).contains(&longest), "{longest}");
+    assert!(matches!(at(longest).verdict, Verdict::Fits { .. }), "{longest}");
+    assert!(matches!(at(longest + 256).verdict, Verdict::DoesNotFit { .. }), "{longest}");
+    assert_eq!(at(8192).max_context_tokens, longest);
+}
+
+#[test]
+fn a_request_takes_no_more_than_the_model_was_trained_for() {
+    let file = file("Qwen/Qwen3-0.6B", FileType::Q8_0);
+    let plan = plan(&file, &[card(24.0, 1)], json!({"ctx_size": 81_920, "parallel": 1}));
+    assert_eq!((plan.kv.blocks, plan.kv.groups[0].blocks_per_request), (320, 160));
+    assert_eq!(plan.max_context_tokens, 40_960);
 }
 
 proptest! {

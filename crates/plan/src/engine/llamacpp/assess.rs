@@ -3,14 +3,14 @@
 use plimsoll_facts::gguf::Gguf;
 use plimsoll_units::{Bytes, Estimate, Source};
 
-use super::context::{Asked, Context, Flash};
+use super::context::{Context, Flash};
 use super::hparams::Hparams;
 use super::layout::{Laid, Site, Trial};
 use super::ledger::{self, Beside};
 use super::options::{GpuLayers, Options, SplitMode, unsupported};
 use super::rules::Rules;
 use super::{NAME, fit, launch, log, solve};
-use crate::engine::Question;
+use crate::engine::{Companion, Question};
 use crate::{Card, Error, Item, Kv, KvGroup, Logged, Margin, Parallel, Plan, Rank, Refusal, Verdict};
 
 /// The most GPUs that are planned (the engine takes 16).
@@ -27,6 +27,8 @@ pub struct Case<'a> {
     pub trial: Trial,
     /// What stands beside the model on each GPU.
     pub beside: Vec<Beside>,
+    /// Files beside the model's.
+    pub companions: &'a [Companion<'a>],
     /// Known quantities.
     pub given: crate::Given,
     /// What nobody said.
@@ -49,14 +51,11 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
             &made
         }
     };
-    let refusal = Context::new(&Hparams::read(gguf)?, &options.asked, &Rules::of(question.version)).err();
-    let Some(refusal) = refusal else {
-        let case = Case::new(question, options, gguf)?;
-        let laid = case.site.lay(&case.trial, false);
-        let laid = laid.map_err(|refusal| unsupported(question.version, refusal.message))?;
-        return Ok(written(question, &case, &laid));
-    };
-    refused(question, options, gguf, refusal)
+    check(question, &options, gguf)?;
+    let case = Case::new(question, options, gguf)?;
+    let laid = case.site.lay(&case.trial, false);
+    let laid = laid.map_err(|refusal| unsupported(question.version, refusal.message))?;
+    Ok(written(question, &case, &laid))
 }
 
 impl<'a> Case<'a> {
@@ -98,23 +97,40 @@ impl<'a> Case<'a> {
             notes.extend(question.model.notes.iter().cloned());
         }
         assume(&site, &options, &mut assumptions);
-        Ok(Case { site, options, trial, beside, given: *question.given, assumptions, notes })
+        notes.extend(unused(question.given));
+        let (companions, given) = (question.companions, *question.given);
+        let mut case = Case { site, options, trial, beside, companions, given, assumptions, notes };
+        case.beside = super::beside::redrafted(&case, &case.trial);
+        Ok(case)
     }
 
     /// Returns what a layout needs of a GPU, with the user's own numbers in place of ours.
-    pub fn ledger(&self, laid: &Laid, at: usize) -> crate::Ledger {
-        let beside = self.beside.get(at).cloned().unwrap_or_default();
+    pub fn ledger(&self, beside: &[Beside], laid: &Laid, at: usize) -> crate::Ledger {
+        let beside = beside.get(at).cloned().unwrap_or_default();
         let mut ledger = ledger::gpu(&self.site, laid, at, &beside);
         let given = |bytes: Bytes| Estimate::exact(bytes, Source::Given);
         if let Some(activation) = self.given.activation {
             replace(&mut ledger, Item::Activation, given(activation));
         }
         if let Some(outside) = self.given.non_torch {
-            replace(&mut ledger, Item::Context, given(outside));
-            ledger.entries.retain(|entry| entry.item != Item::RuntimeNonTorch);
+            // Everything that is no buffer, the driver's context among it.
+            replace(&mut ledger, Item::RuntimeNonTorch, given(outside));
+            ledger.entries.retain(|entry| entry.item != Item::Context);
         }
         ledger
     }
+}
+
+/// Says which known quantities have no place here.
+fn unused(given: &crate::Given) -> Vec<String> {
+    let all = [("weights", given.weights), ("kv_free", given.kv_free), ("kv_budget", given.kv_budget)];
+    let told = all.iter().filter(|(_, bytes)| bytes.is_some());
+    told.map(|(name, _)| {
+        format!(
+            "the {name} given does not apply: llama.cpp takes the file's tensors and the cells of -c, whatever is left"
+        )
+    })
+    .collect()
 }
 
 fn replace(ledger: &mut crate::Ledger, item: Item, size: Estimate) {
@@ -205,25 +221,21 @@ fn assume(site: &Site<'_>, options: &Options, assumptions: &mut Vec<String>) {
     }
 }
 
-/// A launch that the engine refuses before any memory is taken: planned with plain caches and attention as the engine
-/// picks it, which is what helps.
-fn refused(question: &Question<'_>, options: Options, gguf: &Gguf, refusal: Refusal) -> Result<Plan, Error> {
-    let defaults = Asked::default();
-    let (kind_k, kind_v, flash) = (defaults.kind_k, defaults.kind_v, Flash::Auto);
-    let sequences = options.asked.sequences.min(super::context::MAX_SEQUENCES);
-    let plain = Options { asked: Asked { kind_k, kind_v, flash, sequences, ..options.asked }, ..options };
-    let case = Case::new(question, plain, gguf)?;
-    let laid = case.site.lay(&case.trial, false).map_err(|_| unsupported(question.version, refusal.message.clone()))?;
-    let mut plan = written(question, &case, &laid);
-    plan.verdict = Verdict::DoesNotFit {
-        short_by: Bytes::ZERO,
-        binding: "refused".to_owned(),
-        refusal: Some(refusal),
-        remedies: solve::plain_remedies(&case),
-    };
-    plan.margin = Margin { low: -1, bytes: -1, high: -1 };
-    plan.notes.push("the engine refuses the launch as it is; the numbers are those without what it refuses".to_owned());
-    Ok(plan)
+/// Refuses a launch that the engine refuses before it takes any memory.
+fn check(question: &Question<'_>, options: &Options, gguf: &Gguf) -> Result<(), Error> {
+    let said = |refusal: Refusal| unsupported(question.version, refusal.message);
+    Context::new(&Hparams::read(gguf)?, &options.asked, &Rules::of(question.version)).map_err(said)?;
+    match (options.split, options.asked.flash) {
+        (SplitMode::Row, _) => Err(unsupported(
+            question.version,
+            "--split-mode row is not planned: CUDA of newer builds refuses it (`device CUDA0 does not support split \
+             buffers`), and the rows of older ones are not built in; --split-mode layer, none and tensor are planned",
+        )),
+        (SplitMode::Tensor, Flash::Off) => {
+            Err(unsupported(question.version, "SPLIT_MODE_TENSOR requires flash_attn to be enabled"))
+        }
+        (SplitMode::None | SplitMode::Layer | SplitMode::Tensor, Flash::Off | Flash::On | Flash::Auto) => Ok(()),
+    }
 }
 
 /// What a GPU's ledger leaves.
@@ -265,6 +277,7 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
         }
     };
     let longest = solve::longest(case, &case.trial);
+    let served = solve::served(case, longest);
     let context = &laid.context;
     let flash = if laid.compute.flash || context.flash == Flash::Off { context.flash } else { Flash::Off };
     let mut notes = case.notes.clone();
@@ -287,7 +300,7 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
         kv: kv(case, laid, &ranks[scarcest]),
         ranks,
         max_model_len: context.tokens_seq.min(site.h.ctx_train.max(1)),
-        max_context_tokens: longest,
+        max_context_tokens: served,
         verdict,
         margin,
         host: Some(ledger::host(site, laid)),
@@ -314,7 +327,7 @@ fn idle(question: &Question<'_>) -> Rank {
 
 /// One GPU's share.
 fn rank(case: &Case<'_>, laid: &Laid, at: usize) -> Rank {
-    let ledger = case.ledger(laid, at);
+    let ledger = case.ledger(&case.beside, laid, at);
     let total = case.site.cards[at].total.clone();
     let fixed = |pick: fn(&Estimate) -> Bytes| {
         let others = ledger.entries.iter().filter(|entry| entry.item != Item::Kv);
@@ -405,8 +418,20 @@ fn group(h: &Hparams, context: &Context, part: &super::cache::Part) -> KvGroup {
         layers: u32::try_from(part.layers).unwrap_or(u32::MAX),
         block_tokens: if recurrent { 1 } else { 256 },
         page_bytes: if recurrent { bytes / context.sequences.max(1) } else { bytes.saturating_mul(256) / cells },
-        blocks_per_request: if recurrent { 1 } else { part.cells.div_ceil(256) },
+        blocks_per_request: if recurrent { 1 } else { request_cells(h, context, part).div_ceil(256) },
     }
+}
+
+/// Cells that one request of the longest length takes.
+fn request_cells(h: &Hparams, context: &Context, part: &super::cache::Part) -> u64 {
+    use super::cache::Role;
+    let length = context.tokens_seq.min(h.ctx_train.max(1));
+    let wanted = match part.role {
+        Role::Window if !context.asked.swa_full => length.min(h.window.saturating_add(context.ubatch)),
+        Role::Compressed(ratio) => length.div_ceil(ratio.max(1)),
+        Role::Full | Role::Window | Role::Indexer | Role::Recurrent | Role::Compressor => length,
+    };
+    wanted.min(part.cells)
 }
 
 /// What a reader should know about the outcome.
@@ -426,7 +451,14 @@ fn remarks(case: &Case<'_>, laid: &Laid, longest: u64) -> Vec<String> {
         ));
     }
     if context.tokens_seq > site.h.ctx_train {
-        notes.push(format!("the model was trained for {} tokens; more is used by stretching", site.h.ctx_train));
+        notes.push(if case.options.server {
+            format!(
+                "llama-server serves {} tokens of a slot's {}: no more than the model was trained for",
+                site.h.ctx_train, context.tokens_seq
+            )
+        } else {
+            format!("the model was trained for {} tokens; more is used by stretching", site.h.ctx_train)
+        });
     } else if longest > site.h.ctx_train {
         notes.push(format!(
             "memory allows a context of {longest} tokens; the model was trained for {}",
@@ -436,6 +468,9 @@ fn remarks(case: &Case<'_>, laid: &Laid, longest: u64) -> Vec<String> {
     let (on, all) = (laid.offloaded(), laid.placed.layers.len() + 1);
     if on < all && !site.cards.is_empty() {
         notes.push(format!("{on} of {all} layers (the output counted) lie on the GPU, the rest in host memory"));
+    }
+    if on == 0 || site.cards.is_empty() {
+        notes.push("host memory is not checked: the longest context is that of the GPUs' memory".to_owned());
     }
     if !laid.placed.spans.is_empty() {
         let span: u64 = laid.placed.spans.iter().sum();
@@ -464,8 +499,10 @@ fn remarks(case: &Case<'_>, laid: &Laid, longest: u64) -> Vec<String> {
             "flash attention is left off: a layer's device has no kernel for its heads or cache types".to_owned(),
         );
     }
-    if matches!(site.split, SplitMode::Row | SplitMode::Tensor) {
-        notes.push("split modes row and tensor are planned as even shares".to_owned());
+    if site.split == SplitMode::Tensor {
+        let why = "the engine rounds every matrix to whole heads and blocks, so that GPUs differ a little";
+        notes
+            .push(format!("split mode tensor is planned by the shares of --tensor-split, even ones by default; {why}"));
     }
     notes
 }

@@ -5,6 +5,7 @@
 use plimsoll_facts::gguf::Gguf;
 use plimsoll_units::{Bytes, Estimate, Source};
 
+use super::assess::Case;
 use super::buffer::{Where, allocated};
 use super::context::Asked;
 use super::hparams::Hparams;
@@ -83,6 +84,26 @@ pub fn beside(
     let why = "is not counted: only a .gguf file, or its first bytes, says how large it is";
     notes.extend(unread.iter().map(|(what, name)| format!("{what} {name} {why}")));
     Ok(all)
+}
+
+/// Works out anew what the drafting model takes: its context follows the model's.
+pub fn redrafted(case: &Case<'_>, trial: &Trial) -> Vec<Beside> {
+    let Some(draft) = &case.options.draft else { return case.beside.clone() };
+    let plain = |gpu: &Beside| Beside {
+        draft_weights: Bytes::ZERO,
+        draft_cache: Bytes::ZERO,
+        draft_compute: None,
+        ..gpu.clone()
+    };
+    let mut all: Vec<Beside> = case.beside.iter().map(plain).collect();
+    let file = |name: &String| case.companions.iter().find(|file| file.name == *name).map(|file| file.gguf);
+    let done = match draft.model.as_ref().map(file) {
+        Some(Some(gguf)) => drafting(&case.site, draft, trial, Some(gguf), &mut all),
+        None if case.site.h.nextn > 0 => drafting(&case.site, draft, trial, None, &mut all),
+        Some(None) | None => Ok(()),
+    };
+    // The file was read before, so that it can be read again.
+    if done.is_ok() { all } else { case.beside.clone() }
 }
 
 /// A drafting model of its own, or the drafting layers of the model itself, in a context of its own.

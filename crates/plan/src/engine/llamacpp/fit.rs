@@ -104,7 +104,11 @@ impl Fitting<'_> {
         if surplus < 0 && auto && !self.options.whole_context && self.cut_context(&full, most, streams) {
             return;
         }
-        let refused = match (self.options.layers, self.options.shares.is_empty(), self.trial.overrides.is_empty()) {
+        let refused = match (
+            self.options.layers,
+            !self.options.shares.iter().any(|share| *share > 0.0),
+            self.trial.overrides.is_empty(),
+        ) {
             (GpuLayers::All | GpuLayers::Exact(_), _, _) => Some("-ngl is given"),
             (GpuLayers::Auto, false, _) if self.free.len() > 1 => Some("--tensor-split is given"),
             (GpuLayers::Auto, _, false) => Some("tensor overrides are given"),

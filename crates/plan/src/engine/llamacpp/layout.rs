@@ -3,7 +3,7 @@
 use plimsoll_facts::gguf::Gguf;
 use plimsoll_units::{Bytes, Estimate};
 
-use super::buffer::Where;
+use super::buffer::{Sums, Where};
 use super::cache::{Cache, cache};
 use super::compute::{Ask, Compute, compute};
 use super::context::{Asked, Context};
@@ -82,7 +82,11 @@ impl Site<'_> {
             pipeline,
             measured,
         });
-        let cache = cache(&self.h, &context, &placed.layers, compute.flash);
+        let mut cache = cache(&self.h, &context, &placed.layers, compute.flash);
+        if self.split == SplitMode::Tensor {
+            let shares = self.even(trial);
+            cache.parts.iter_mut().for_each(|part| part.sums = spread(&part.sums, &shares));
+        }
         Ok(Laid { context, placed, cache, compute })
     }
 
@@ -90,18 +94,27 @@ impl Site<'_> {
     pub fn place(&self, trial: &Trial) -> Placed {
         let mut placed = place(self.gguf, &self.h, &self.offload(trial));
         if self.split == SplitMode::Tensor {
-            spread(&mut placed, self.cards.len());
+            placed.sums = spread(&placed.sums, &self.even(trial));
         }
         placed
+    }
+
+    /// The shares of split mode tensor: as given, else even ones.
+    fn even(&self, trial: &Trial) -> Vec<f64> {
+        let given = |at: usize| trial.shares.get(at).copied().map_or(0.0, f64::from);
+        let shares: Vec<f64> = (0..self.cards.len()).map(given).collect();
+        if shares.iter().any(|share| *share > 0.0) { shares } else { vec![1.0; self.cards.len()] }
     }
 
     fn offload(&self, trial: &Trial) -> Offload {
         let count = self.cards.len();
         let shares = match self.split {
-            SplitMode::None | SplitMode::Row if count > 0 => {
+            SplitMode::None if count > 0 => {
                 (0..count).map(|at| if at == self.main_gpu.min(count - 1) { 1.0 } else { 0.0 }).collect()
             }
-            SplitMode::None | SplitMode::Row | SplitMode::Layer | SplitMode::Tensor if trial.shares.is_empty() => {
+            SplitMode::None | SplitMode::Row | SplitMode::Layer | SplitMode::Tensor
+                if !trial.shares.iter().take(count).any(|share| *share > 0.0) =>
+            {
                 self.free.iter().map(|free| free.bytes.get() as f32).collect()
             }
             SplitMode::None | SplitMode::Row | SplitMode::Layer | SplitMode::Tensor => trial.shares.clone(),
@@ -118,19 +131,19 @@ impl Site<'_> {
     }
 }
 
-/// Spreads what lies on one GPU evenly over all.
-fn spread(placed: &mut Placed, count: usize) {
-    let total: u64 = placed.sums.iter().filter(|(place, _)| matches!(place, Where::Device(_))).map(|(_, b)| b).sum();
-    let mut sums = super::buffer::Sums::default();
-    for (place, bytes) in placed.sums.iter() {
-        if !matches!(place, Where::Device(_)) {
-            sums.add(place, bytes);
-        }
+/// Spreads what lies on GPUs over all of them by their shares.
+fn spread(sums: &Sums, shares: &[f64]) -> Sums {
+    let total: u64 = sums.iter().filter(|(place, _)| matches!(place, Where::Device(_))).map(|(_, bytes)| bytes).sum();
+    let all: f64 = shares.iter().sum();
+    let mut spread = Sums::default();
+    for (place, bytes) in sums.iter().filter(|(place, _)| !matches!(place, Where::Device(_))) {
+        spread.add(place, bytes);
     }
-    for at in 0..count {
-        sums.add(Where::Device(u8::try_from(at).unwrap_or(u8::MAX)), total.div_ceil(count.max(1) as u64));
+    for (at, share) in shares.iter().enumerate() {
+        let bytes = Bytes::from_f64((total as f64 * share / all.max(f64::MIN_POSITIVE)).ceil());
+        spread.add(Where::Device(u8::try_from(at).unwrap_or(u8::MAX)), bytes.get());
     }
-    placed.sums = sums;
+    spread
 }
 
 impl Laid {

@@ -6,7 +6,7 @@ use plimsoll_units::Bytes;
 use super::assess::Case;
 use super::buffer::Where;
 use super::layout::{Laid, Trial};
-use super::options::experts_pattern;
+use super::options::{GpuLayers, Options, experts_pattern};
 use super::weights::Override;
 use crate::{Card, Refusal, Remedy};
 
@@ -16,7 +16,8 @@ const MAX_CONTEXT: u64 = 1 << 26;
 /// Whether a trial fits on every GPU, at the middle of every interval.
 fn fits(case: &Case<'_>, trial: &Trial) -> Option<Laid> {
     let laid = case.site.lay(trial, false).ok()?;
-    let fits = |(at, card): (usize, &&Card)| case.ledger(&laid, at).total() <= card.total.bytes;
+    let beside = super::beside::redrafted(case, trial);
+    let fits = |(at, card): (usize, &&Card)| case.ledger(&beside, &laid, at).total() <= card.total.bytes;
     case.site.cards.iter().enumerate().all(fits).then_some(laid)
 }
 
@@ -24,7 +25,8 @@ fn fits(case: &Case<'_>, trial: &Trial) -> Option<Laid> {
 fn left(case: &Case<'_>, trial: &Trial) -> Option<i64> {
     let laid = case.site.lay(trial, false).ok()?;
     let signed = |bytes: Bytes| i64::try_from(bytes.get()).unwrap_or(i64::MAX);
-    let left = |(at, card): (usize, &&Card)| signed(card.total.bytes) - signed(case.ledger(&laid, at).total());
+    let beside = super::beside::redrafted(case, trial);
+    let left = |(at, card): (usize, &&Card)| signed(card.total.bytes) - signed(case.ledger(&beside, &laid, at).total());
     case.site.cards.iter().enumerate().map(left).min()
 }
 
@@ -62,6 +64,12 @@ pub fn longest(case: &Case<'_>, trial: &Trial) -> u64 {
     low.saturating_mul(256)
 }
 
+/// Returns what of a context the program serves: a slot of the server never takes more than the model was trained for
+/// (`tools/server/server-context.cpp`, `n_ctx_slot`).
+pub fn served(case: &Case<'_>, tokens: u64) -> u64 {
+    if case.options.server { tokens.min(case.site.h.ctx_train.max(1)) } else { tokens }
+}
+
 /// What would help a launch that needs too much.
 pub fn remedies(case: &Case<'_>) -> Vec<Remedy> {
     let trial = &case.trial;
@@ -80,6 +88,7 @@ pub fn remedies(case: &Case<'_>) -> Vec<Remedy> {
         ));
     }
     found.extend(cache_remedies(case, trial));
+    found.extend(fitted(case));
     if case.site.h.experts > 0
         && let Some(count) = fewest_cpu_experts(case, trial)
     {
@@ -99,14 +108,30 @@ pub fn remedies(case: &Case<'_>) -> Vec<Remedy> {
         let cost = "the other layers run on the processor: several times slower";
         found.push(remedy(case, &fewer, format!("{layers} layers on the GPU"), flags, cost));
     }
+    // What does not help alone comes last.
+    found.sort_by_key(|remedy| !remedy.fits);
     found
 }
 
-/// A cache that no engine refuses, and a smaller one.
-pub fn plain_remedies(case: &Case<'_>) -> Vec<Remedy> {
-    let flags = ["-ctk", "f16", "-ctv", "f16", "-fa", "auto"].map(str::to_owned).to_vec();
-    let plain = remedy(case, &case.trial, "a 16-bit cache".to_owned(), flags, "a larger cache");
-    std::iter::once(plain).chain(cache_remedies(case, &case.trial)).collect()
+/// The layers left to the engine, where `-ngl` keeps it from fitting them.
+fn fitted(case: &Case<'_>) -> Option<Remedy> {
+    if !case.site.rules.fits || case.options.layers == GpuLayers::Auto {
+        return None;
+    }
+    let options = Options { layers: GpuLayers::Auto, ..case.options.clone() };
+    let options = Options { fit: super::options::Fit { on: true, ..options.fit.clone() }, ..options };
+    let sizes: Vec<i64> = case.beside.iter().map(super::ledger::Beside::fitted).collect();
+    let open = Trial { layers: None, ..case.trial.clone() };
+    let (trial, _) = super::fit::fit(&case.site, &options, &open, &sizes);
+    let cost = "layers or experts that do not fit run on the processor: slower";
+    let found = remedy(
+        case,
+        &trial,
+        "-ngl left out: --fit places what fits".to_owned(),
+        ["-ngl", "auto"].map(str::to_owned).to_vec(),
+        cost,
+    );
+    found.fits.then_some(found)
 }
 
 /// A smaller cache.
@@ -174,7 +199,7 @@ fn remedy(case: &Case<'_>, trial: &Trial, change: String, flags: Vec<String>, co
         flags,
         fits: laid.is_some(),
         kv_tokens: tokens,
-        max_context_tokens: longest(case, trial),
+        max_context_tokens: served(case, longest(case, trial)),
         cost: cost.to_owned(),
     }
 }

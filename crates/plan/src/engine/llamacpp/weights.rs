@@ -184,10 +184,11 @@ fn layer_places(h: &Hparams, offload: &Offload) -> Vec<Where> {
     (0..count).map(place).collect()
 }
 
-/// Returns the shares, summed and over their total, in the engine's own precision.
+/// Returns the shares, summed and over their total, in the engine's own precision. GPUs without a share of their own
+/// get none (`common/arg.cpp`).
 fn splits(offload: &Offload) -> Vec<f32> {
     let mut sum = 0.0_f32;
-    let mut shares: Vec<f32> = (0..offload.gpus).map(|at| offload.shares.get(at).copied().unwrap_or(1.0)).collect();
+    let mut shares: Vec<f32> = (0..offload.gpus).map(|at| offload.shares.get(at).copied().unwrap_or(0.0)).collect();
     if shares.iter().all(|share| *share <= 0.0) {
         shares.fill(1.0);
     }

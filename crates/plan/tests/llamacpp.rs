@@ -196,7 +196,7 @@ fn split_mode_tensor_spreads_the_cache() {
 fn a_drafting_model_s_cache_grows_with_the_context() {
     let (model, gguf) = file("Qwen/Qwen3-32B", FileType::Q4KM);
     let (_, draft) = file("Qwen/Qwen3-0.6B", FileType::Q8_0);
-    let companions = [Companion { name: "draft.gguf".into(), gguf: &draft }];
+    let companions = [Companion { name: "draft.gguf", gguf: &draft }];
     let (given, cards) = (Given::default(), [card(32.0, 1)]);
     let at = |tokens: u64| {
         let options = json!({"model_draft": "draft.gguf", "parallel": 1, "n_gpu_layers": "all", "ctx_size": tokens});

@@ -144,7 +144,9 @@ pub(crate) fn cache_facts(answer: &PlanAnswer) -> Vec<(&'static str, String, Str
         ("concurrency", three(kv.max_concurrency), format!("requests of {asked} tokens at once")),
         ("longest context", count(answer.max_context_tokens), "tokens for one request alone".to_owned()),
     ];
-    let blocks: u64 = kv.groups.iter().fold(0, |sum, group| sum.saturating_add(group.blocks_per_request));
+    // Where buffers belong to devices every group has cells of its own, and the longest tells.
+    let each = kv.groups.iter().map(|group| group.blocks_per_request);
+    let blocks = each.fold(0, |sum: u64, blocks| if devices { sum.max(blocks) } else { sum.saturating_add(blocks) });
     if blocks > 0 {
         let share = match percent(blocks, kv.blocks).as_str() {
             "" => String::new(),

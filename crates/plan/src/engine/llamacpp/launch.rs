@@ -60,7 +60,7 @@ pub fn command(file: [String; 2], site: &Site<'_>, options: &Options, trial: &Tr
         if value.is_empty() { words.push(name) } else { words.extend([name, value.clone()]) }
     }
     for rule in moved(options, trial) {
-        words.extend(["-ot".to_owned(), rule]);
+        words.extend(["--override-tensor".to_owned(), rule]);
     }
     let mut switch = |on: bool, name: &str| {
         if on {

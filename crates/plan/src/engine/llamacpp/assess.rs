@@ -282,6 +282,9 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
     let flash = if laid.compute.flash || context.flash == Flash::Off { context.flash } else { Flash::Off };
     let mut notes = case.notes.clone();
     notes.extend(remarks(case, laid, longest));
+    if fits && margin.low < 0 {
+        notes.push(solve::borderline(case, laid));
+    }
     let count = u32::try_from(ranks.len()).unwrap_or(1);
     let parallel = match site.split {
         SplitMode::Row | SplitMode::Tensor => Parallel { tp: count, ..Parallel::ONE },

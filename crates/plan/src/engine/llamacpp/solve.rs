@@ -113,6 +113,18 @@ pub fn remedies(case: &Case<'_>) -> Vec<Remedy> {
     found
 }
 
+/// Says what leaves more room to a launch that fits by a little.
+pub fn borderline(case: &Case<'_>, laid: &Laid) -> String {
+    let mut ways = vec![format!("-c {}", (laid.context.tokens / 2).max(256))];
+    if case.trial.asked.kind_k == GgmlType::F16 && case.trial.asked.kind_v == GgmlType::F16 {
+        ways.push("-ctk q8_0 -ctv q8_0".to_owned());
+    }
+    if case.site.rules.fits && case.options.layers == GpuLayers::Auto {
+        ways.push("-fitt 2048 without -ngl, which leaves 2 GiB free in place of 1".to_owned());
+    }
+    format!("borderline: {} or a file of a smaller type leave more room", ways.join(", "))
+}
+
 /// The layers left to the engine, where `-ngl` keeps it from fitting them.
 fn fitted(case: &Case<'_>) -> Option<Remedy> {
     if !case.site.rules.fits || case.options.layers == GpuLayers::Auto {

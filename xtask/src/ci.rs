@@ -44,7 +44,8 @@ fn shared_checks() -> Result<bool> {
     let oracles = [data.join("oracle_params"), data.join("oracle/vllm_kv"), data.join("oracle/llamacpp")];
     good &= oracle::run(&oracles, Some(&data.join("models")), Some(&data.join("gguf")), 5)?;
     eprintln!("== evidence");
-    let logged = ["vllm.jsonl", "trtllm.jsonl", "trtllm_capacity.jsonl"].map(|file| data.join("evidence").join(file));
+    let logged = ["vllm.jsonl", "trtllm.jsonl", "trtllm_capacity.jsonl", "sglang.jsonl"]
+        .map(|file| data.join("evidence").join(file));
     let plain = evidence::Options { json: false, fit: false, markdown: false, all: false };
     good &= evidence::run(&logged, Some(&data.join("models")), plain)?;
     eprintln!("== intervals and the accuracy page");

@@ -78,6 +78,11 @@ fn answer(
             );
             return Ok(reconciled.answer);
         };
+        if let Some(cause) = reconciled.doubt() {
+            let note = format!("nothing is learnt: the log seems to be of another launch than the plan ({cause})");
+            reconciled.answer.notes.push(note);
+            return Ok(reconciled.answer);
+        }
         let Some(place) = profile::place() else {
             return Err(Error::World {
                 place: "profile".to_owned(),

@@ -76,6 +76,14 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
+    /// Returns why what was measured belongs to another launch than the one that was planned, if it seems so: a profile
+    /// must not keep it.
+    pub fn doubt(&self) -> Option<&str> {
+        const OTHER: [&str; 3] = ["different_card", "different_model", "another_process"];
+        let found = self.answer.causes.iter().find(|cause| OTHER.contains(&cause.cause.as_ref()));
+        found.map(|cause| cause.cause.as_ref())
+    }
+
     /// Says in the answer that what was measured is kept.
     pub fn note_learned(&mut self) {
         let Some((key, measured)) = &self.measured else { return };

@@ -159,6 +159,9 @@ fn free(case: &Case<'_>, resolved: &Resolved, weights: &Weights) -> Share {
         parts.push(&loading.size);
     }
     let mut now = spread(&pre, parts, "free memory after loading");
+    // Sizes stop at zero; what the weights lack beyond the card counts all the same.
+    let wanted = parts_sum(&loaded) + if case.given.weights.is_none() { loading.size.bytes.as_f64() } else { 0.0 };
+    let lacking = if case.given.kv_free.is_some() { 0.0 } else { (wanted - pre.bytes.as_f64()).max(0.0) };
     let mut pre = pre;
     if let Some(bytes) = case.given.kv_free {
         // What was free before follows from what is free now and what was loaded.
@@ -176,7 +179,7 @@ fn free(case: &Case<'_>, resolved: &Resolved, weights: &Weights) -> Share {
     }
     entries.extend(before);
     let images = set_aside(resolved, case.options);
-    let budget = |pre: Bytes, now: Bytes| now.as_f64() - pre.as_f64() * (1.0 - resolved.fraction) - images;
+    let budget = |pre: Bytes, now: Bytes| now.as_f64() - lacking - pre.as_f64() * (1.0 - resolved.fraction) - images;
     let mut rest = [budget(pre.low, now.low), budget(pre.bytes, now.bytes), budget(pre.high, now.high)];
     if let Some(bytes) = case.given.kv_budget {
         rest = [bytes.as_f64(); 3];
@@ -193,6 +196,11 @@ fn free(case: &Case<'_>, resolved: &Resolved, weights: &Weights) -> Share {
         late: weights.draft_outside,
         entries,
     }
+}
+
+/// The sum of some lines.
+fn parts_sum(parts: &[&Estimate]) -> f64 {
+    parts.iter().map(|part| part.bytes.as_f64()).sum()
 }
 
 /// What multimodal models set aside of the budget for embeddings and transport.

@@ -138,14 +138,11 @@ fn reread(launch: &[String]) -> Value {
         let (flag, sense) = llamacpp::flags::FLAGS.find(word).unwrap_or_else(|| panic!("{word} is no flag"));
         let value = words.next_if(|next| !next.starts_with('-')).map_or(json!(true), |value| json!(value));
         let value = if sense == flag::Sense::Plain { value } else { json!(false) };
-        match flag.kind {
-            flag::Kind::Append => {
-                let list = options.entry(flag.name).or_insert_with(|| json!([]));
-                list.as_array_mut().expect("a list").push(value);
-            }
-            _ => {
-                options.insert(flag.name.to_owned(), value);
-            }
+        if flag.kind == flag::Kind::Append {
+            let list = options.entry(flag.name).or_insert_with(|| json!([]));
+            list.as_array_mut().expect("a list").push(value);
+        } else {
+            options.insert(flag.name.to_owned(), value);
         }
     }
     Value::Object(options)

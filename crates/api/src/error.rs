@@ -71,6 +71,14 @@ impl Error {
             Error::Facts { source: F::Missing { .. } | F::Invalid { .. } | F::Contradiction { .. }, .. } => {
                 "mend the value at that place in config.json, or fetch the file again".into()
             }
+            Error::Facts { source: F::Malformed { why, .. }, .. } if why.contains("; missing: ") => {
+                "all parts belong in one folder, under the names that they were published with".into()
+            }
+            Error::Facts { source: F::Malformed { why, .. }, .. }
+                if ["big-endian", "version 1", "convert", "git lfs"].iter().any(|word| why.contains(word)) =>
+            {
+                return None;
+            }
             Error::Facts { source: F::Malformed { .. }, .. } => {
                 "the file may be cut short or of another kind; fetch it again".into()
             }

@@ -14,6 +14,7 @@ pub mod answer;
 mod choices;
 mod error;
 mod explain;
+mod hub;
 mod inspect;
 pub mod launch;
 mod ollama;
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod reconcile;
 mod request;
 pub mod textbook;
+mod visible;
 mod world;
 
 pub use answer::{CatalogueAnswer, InspectAnswer, PlanAnswer};

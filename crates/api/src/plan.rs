@@ -15,7 +15,7 @@ use crate::answer::{
 };
 use crate::reconcile::learned;
 use crate::world::{Kept, Loaded};
-use crate::{Desk, Error, GpuRequest, PlanRequest, choices, launch};
+use crate::{Desk, Error, GpuRequest, PlanRequest, choices, launch, visible};
 
 /// An engine that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         Some(text) => {
             let leave_out =
                 |why| Error::Request(format!("{why}; leave it out for {}, the newest built in", built_in.default));
-            let version: Version = text.parse().map_err(leave_out)?;
+            let version = read_version(engine, text).map_err(leave_out)?;
             notes.extend(outside(built_in, version));
             version
         }
@@ -168,9 +168,10 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
     );
     let loaded = match engine {
         ollama::NAME => crate::ollama::model(name, desk, &mut options, &mut notes)?,
+        llamacpp::NAME => crate::hub::model(name, desk, &mut options, &mut assumptions)?,
         _ => desk.model(name)?,
     };
-    let cards = cards(request, desk)?;
+    let cards = visible::cards(engine, cards(request, desk)?, &options, &mut notes)?;
     let card = cards.first().cloned().ok_or_else(|| Error::Request("no card: give --gpu".into()))?;
     notes.extend(request.notes.iter().cloned());
     let given = Given {
@@ -203,11 +204,34 @@ fn companions(engine: &str, options: &Map<String, Value>, desk: &Desk<'_>) -> Re
             if name.ends_with(".gguf")
                 && let Some(gguf) = desk.gguf(name)?
             {
+                fits_option(key, name, &gguf)?;
                 found.push((name.to_owned(), gguf));
             }
         }
     }
     Ok(found)
+}
+
+/// Refuses a file that is of another kind than its option takes.
+///
+/// Source: llama.cpp 0c1e57098, `src/llama-adapter.cpp` (`general.type`, `adapter.type`), `tools/mtmd/clip.cpp`.
+fn fits_option(key: &str, name: &str, gguf: &Gguf) -> Result<(), Error> {
+    let text = |key: &str| gguf.metadata.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+    let (kind, architecture) = (text("general.type"), text("general.architecture"));
+    let (fits, wanted) = match key {
+        "mmproj" => (architecture == "clip", "a projector (general.architecture clip)"),
+        "model_draft" => (architecture != "clip" && !["adapter", "mmproj"].contains(&kind), "a language model"),
+        _ => (kind == "adapter", "an adapter (general.type adapter)"),
+    };
+    if fits {
+        return Ok(());
+    }
+    let kind = if kind.is_empty() { "model" } else { kind };
+    let shown: String = format!("general.type {kind}, architecture {architecture}").chars().take(80).collect();
+    Err(Error::Request(format!(
+        "--{}: {name} is no such file: it is of {shown}, expected {wanted}",
+        key.replace('_', "-")
+    )))
 }
 
 /// Returns the name by which an engine is known here: `trtllm` is `tensorrt-llm`.
@@ -232,6 +256,19 @@ fn engine(asked: Option<&str>, command: Option<&'static str>) -> Result<&'static
         (Some(engine), _) | (None, Some(engine)) => Ok(engine),
         (None, None) => Err(Error::Request("no engine: give --engine or a launch command after `--`".into())),
     }
+}
+
+/// Reads a release as the engine numbers them: llama.cpp counts builds, the others have points.
+fn read_version(engine: &str, text: &str) -> Result<Version, String> {
+    if engine != llamacpp::NAME {
+        return text.parse();
+    }
+    let version = text.parse::<Version>().ok().filter(|version| version.is_build() && !text.contains('.'));
+    version.ok_or_else(|| {
+        format!(
+            "`{text}` is no build of llama.cpp: give its number, such as b10573 (`llama-server --version` prints it)"
+        )
+    })
 }
 
 /// Says where a release lies outside those whose rules are built in.
@@ -305,6 +342,9 @@ pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
         }
         .into());
     }
+    if let (Some(gguf), llamacpp::NAME) = (gguf, *engine) {
+        llamacpp::check::check(gguf)?;
+    }
     Ok(match *engine {
         trtllm::NAME => {
             let options = trtllm::Options::from_map(options, version)?;
@@ -312,7 +352,15 @@ pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
             trtllm::plan(&trtllm::Case { model, card, version, options: &options, given })?
         }
         sglang::NAME => sglang::plan(&question)?,
-        llamacpp::NAME => llamacpp::plan(&question)?,
+        llamacpp::NAME => {
+            let mut plan = llamacpp::plan(&question)?;
+            let architecture = gguf.and_then(|gguf| gguf.architecture().ok());
+            if let Some(name) = architecture.filter(|name| llamacpp::graph::arch::builder(name).is_none()) {
+                plan.notes
+                    .push(format!("the graph of architecture {name} is not built in: compute buffers are estimates"));
+            }
+            plan
+        }
         ollama::NAME => ollama::plan(&question)?,
         transformers::NAME => transformers::plan(&question)?,
         _ => {
@@ -351,7 +399,7 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
         verdict.remedies = safer(prepared).into_iter().map(remedy).collect();
     }
     PlanAnswer {
-        model: head(loaded),
+        model: planned_head(prepared),
         engine: EngineHead { name: plan.engine.into(), version: plan.version.to_string() },
         gpu: GpuHead {
             name: cards_name(&prepared.cards),
@@ -378,6 +426,16 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
         notes,
         launch: launch::join(&plan.launch),
     }
+}
+
+/// The model's head, with the type of the file that is planned where none is at hand.
+fn planned_head(prepared: &Prepared) -> ModelHead {
+    let found = head(&prepared.loaded);
+    if prepared.loaded.gguf.is_some() || ![llamacpp::NAME, ollama::NAME].contains(&prepared.engine) {
+        return found;
+    }
+    let kind = crate::hub::file_type(&prepared.options);
+    ModelHead { quantization: Some(format!("{}, derived", kind.name())), ..found }
 }
 
 /// The model's head.

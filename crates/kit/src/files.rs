@@ -118,7 +118,7 @@ fn file_alone(path: &Path) -> Result<ModelFiles, Error> {
         files.index = None;
         return Ok(files);
     }
-    if path.extension().is_some_and(|end| end == "gguf") {
+    if path.extension().is_some_and(|end| end == "gguf") || begins_as_gguf(path) {
         return gguf_files(path);
     }
     let hf_quant = folder.join("hf_quant_config.json");
@@ -131,6 +131,12 @@ fn file_alone(path: &Path) -> Result<ModelFiles, Error> {
         headers: Vec::new(),
         gguf: None,
     })
+}
+
+/// Whether a file begins as GGUF files do, whatever its name (a blob of Ollama's, a cache's).
+fn begins_as_gguf(path: &Path) -> bool {
+    let mut magic = [0_u8; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
 }
 
 /// Reads the one GGUF model of a folder without a `config.json`.

@@ -31,25 +31,48 @@ impl FromStr for Version {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is not a version such as 0.19.1 (or a build such as b10573)");
-        let trimmed = text.trim().trim_start_matches(['v', 'b']);
+        let text = text.trim();
+        let build = text.strip_prefix('b');
+        let trimmed = build.or_else(|| text.strip_prefix('v')).unwrap_or(text);
         let mut parts = [0_u16; 3];
-        let mut read = 0;
-        for (at, piece) in trimmed.split('.').take(3).enumerate() {
-            let digits: String = piece.chars().take_while(char::is_ascii_digit).collect();
-            if digits.is_empty() {
-                if at == 0 {
-                    return Err(bad());
-                }
-                break;
+        let (mut read, mut rest) = (0, trimmed);
+        while read < 3 {
+            let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+            let (digits, after) = rest.split_at(end);
+            parts[read] = digits.parse().map_err(|_| bad())?;
+            (read, rest) = (read + 1, after);
+            match rest.strip_prefix('.').filter(|next| next.starts_with(|letter: char| letter.is_ascii_digit())) {
+                Some(next) if read < 3 => rest = next,
+                Some(_) | None => break,
             }
-            parts[at] = digits.parse().map_err(|_| bad())?;
-            read += 1;
-            if digits.len() < piece.len() {
-                break;
-            }
+        }
+        if !is_suffix(rest) || (build.is_some() && (read > 1 || !rest.is_empty())) {
+            return Err(bad());
         }
         if read == 0 { Err(bad()) } else { Ok(Version::new(parts[0], parts[1], parts[2])) }
     }
+}
+
+/// Whether a text is what may stand behind a release's numbers: a fourth number, `a1`, `b2`, `rc3`, `.post1`, `.dev4`,
+/// `+local`, one after another, or a dash and a word (`-cuda`).
+fn is_suffix(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some(local) = rest.strip_prefix(['+', '-']) {
+            return !local.is_empty()
+                && local.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_+".contains(&byte));
+        }
+        let word = rest.strip_prefix(['.', '_']).unwrap_or(rest);
+        let forms = ["post", "preview", "pre", "dev", "rc", "alpha", "beta", "a", "b", "c"];
+        let numbered = forms.iter().find_map(|form| word.strip_prefix(form));
+        let number = match numbered {
+            Some(number) => number.strip_prefix('.').unwrap_or(number),
+            None if rest.starts_with('.') && word.starts_with(|letter: char| letter.is_ascii_digit()) => word,
+            None => return false,
+        };
+        rest = number.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    }
+    true
 }
 
 impl fmt::Display for Version {
@@ -73,11 +96,17 @@ mod tests {
             ("0.6.4.post1", Version::new(0, 6, 4)),
             ("1.2.0rc6.post3", Version::new(1, 2, 0)),
             ("0.26", Version::new(0, 26, 0)),
+            ("0.5.3.post2", Version::new(0, 5, 3)),
+            ("1.1.0a4", Version::new(1, 1, 0)),
+            ("0.12.0b1", Version::new(0, 12, 0)),
+            ("0.19.1-cu128", Version::new(0, 19, 1)),
             ("b10573", Version::new(10_573, 0, 0)),
         ] {
             assert_eq!(text.parse(), Ok(version));
         }
-        assert!("latest".parse::<Version>().is_err());
+        for text in ["latest", "0c1e57098", "1.2abc", "1.x", "b12.3", "b12rc1", "1..2", "vb3", "", "1.2.3.four"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
         assert!("99999999.1".parse::<Version>().is_err());
     }
 }

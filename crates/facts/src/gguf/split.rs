@@ -88,7 +88,19 @@ pub fn read(inputs: Vec<Input<'_>>) -> Result<Gguf, Error> {
         }
         gguf.parts.push(info);
     }
-    found.ok_or_else(|| malformed("GGUF", "no file was given"))
+    let mut found = found.ok_or_else(|| malformed("GGUF", "no file was given"))?;
+    if let [part] = found.parts.as_slice()
+        && let Some((_, number, count)) = part_of(&part.name).filter(|(_, _, count)| *count > 1)
+        && !found.metadata.contains_key("split.count")
+    {
+        let note = format!(
+            "{}: part {number} of {count} by its name, but its metadata lack `split.count`: read as a whole file, as \
+             llama.cpp does",
+            part.name
+        );
+        found.notes.push(note);
+    }
+    Ok(found)
 }
 
 /// Says so when a file ends before its tensors do.

@@ -291,7 +291,9 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
         SplitMode::None | SplitMode::Layer => Parallel { pp: count, ..Parallel::ONE },
     };
     let id = question.model.id.as_str();
+    let repository = question.options.get("hf_repo").and_then(|repo| repo.as_str());
     let file = match (question.gguf, &case.options.file_type) {
+        (None, _) if repository.is_some() => ["-hf".to_owned(), repository.unwrap_or(id).to_owned()],
         (None, Some(kind)) => ["-hf".to_owned(), format!("{id}:{kind}")],
         (Some(_), _) | (None, None) => ["-m".to_owned(), id.to_owned()],
     };

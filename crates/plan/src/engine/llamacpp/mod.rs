@@ -9,6 +9,7 @@ pub mod assumed;
 pub mod beside;
 pub mod buffer;
 pub mod cache;
+pub mod check;
 pub mod compute;
 pub mod context;
 pub mod fit;

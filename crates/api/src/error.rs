@@ -75,7 +75,9 @@ impl Error {
                 "all parts belong in one folder, under the names that they were published with".into()
             }
             Error::Facts { source: F::Malformed { why, .. }, .. }
-                if ["big-endian", "version 1", "convert", "git lfs"].iter().any(|word| why.contains(word)) =>
+                if ["big-endian", "version 1", "convert", "git lfs", "unknown model arch", "block_count` counts"]
+                    .iter()
+                    .any(|word| why.contains(word)) =>
             {
                 return None;
             }

@@ -24,6 +24,9 @@ pub(crate) fn model(
     let tag = tag(options, name);
     let (loaded, bare) = match desk.model(name) {
         Ok(loaded) => (loaded, None),
+        Err(error) if !matches!(error, Error::Facts { source: plimsoll_facts::Error::NotFound { .. }, .. }) => {
+            return Err(error);
+        }
         Err(error) => repository(name, desk).ok_or(error).map(|(loaded, bare)| (loaded, Some(bare)))?,
     };
     if loaded.gguf.is_some() {
@@ -70,7 +73,21 @@ fn repository(name: &str, desk: &Desk<'_>) -> Option<(Arc<Loaded>, String)> {
     // `bartowski/Qwen_Qwen3-8B-GGUF`: the owner of the original before its name.
     let tail = alone.split_once('_').map(|(_, tail)| tail.to_owned());
     let tries = [Some(format!("{owner}/{alone}")), Some(alone.to_owned()), tail];
-    tries.into_iter().flatten().find_map(|bare| desk.model(&bare).ok().map(|loaded| (loaded, bare)))
+    tries.into_iter().flatten().find_map(|bare| {
+        let loaded = desk.model(&bare).ok().filter(|loaded| same(&bare, &loaded.model.id))?;
+        Some((loaded, bare))
+    })
+}
+
+/// Whether two names say the same but for owners and words of tuning: a name that merely shares words is not taken.
+fn same(one: &str, other: &str) -> bool {
+    const TUNING: [&str; 6] = ["meta", "instruct", "chat", "it", "hf", "base"];
+    let plain = |name: &str| -> String {
+        let lower = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+        let words = lower.split(|letter: char| !letter.is_ascii_alphanumeric());
+        words.filter(|word| !TUNING.contains(word)).collect()
+    };
+    plain(one) == plain(other)
 }
 
 /// The type of the file as somebody said it: a key, a tag, the name of the file.

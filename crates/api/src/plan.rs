@@ -219,19 +219,16 @@ fn fits_option(key: &str, name: &str, gguf: &Gguf) -> Result<(), Error> {
     let text = |key: &str| gguf.metadata.get(key).and_then(|value| value.as_str()).unwrap_or_default();
     let (kind, architecture) = (text("general.type"), text("general.architecture"));
     let (fits, wanted) = match key {
-        "mmproj" => (architecture == "clip", "a projector (general.architecture clip)"),
-        "model_draft" => (architecture != "clip" && !["adapter", "mmproj"].contains(&kind), "a language model"),
-        _ => (kind == "adapter", "an adapter (general.type adapter)"),
+        "mmproj" => (architecture == "clip", "projector (general.architecture clip)"),
+        "model_draft" => (architecture != "clip" && !["adapter", "mmproj"].contains(&kind), "language model"),
+        _ => (kind == "adapter", "adapter (general.type adapter)"),
     };
     if fits {
         return Ok(());
     }
     let kind = if kind.is_empty() { "model" } else { kind };
     let shown: String = format!("general.type {kind}, architecture {architecture}").chars().take(80).collect();
-    Err(Error::Request(format!(
-        "--{}: {name} is no such file: it is of {shown}, expected {wanted}",
-        key.replace('_', "-")
-    )))
+    Err(Error::Request(format!("--{}: {name} is no {wanted}: it says {shown}", key.replace('_', "-"))))
 }
 
 /// Returns the name by which an engine is known here: `trtllm` is `tensorrt-llm`.
@@ -354,6 +351,9 @@ pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
         sglang::NAME => sglang::plan(&question)?,
         llamacpp::NAME => {
             let mut plan = llamacpp::plan(&question)?;
+            // That only the header is at hand is no news to a plan.
+            let said = gguf.iter().flat_map(|gguf| &gguf.notes).filter(|note| !note.contains("enough to plan by"));
+            plan.notes.extend(said.cloned());
             let architecture = gguf.and_then(|gguf| gguf.architecture().ok());
             if let Some(name) = architecture.filter(|name| llamacpp::graph::arch::builder(name).is_none()) {
                 plan.notes
@@ -388,7 +388,7 @@ fn safer(prepared: &Prepared) -> Vec<Remedy> {
 
 /// Puts a plan into the promised form.
 pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
-    let Prepared { loaded, card, .. } = prepared;
+    let card = &prepared.card;
     let state = plan.state();
     let mut assumptions = prepared.assumptions.clone();
     assumptions.extend(plan.assumptions);

@@ -63,6 +63,19 @@ fn the_status_says_how_it_went() {
 }
 
 #[test]
+fn repositories_of_gguf_files_are_read_by_name() {
+    for (repository, says) in [
+        ("Qwen/Qwen3-8B-GGUF:Q8_0", "Qwen/Qwen3-8B: 8.19 B parameters, Q8_0, derived"),
+        ("unsloth/Qwen3-8B-GGUF:Q4_K_M", "-hf unsloth/Qwen3-8B-GGUF:Q4_K_M"),
+        ("ggml-org/gpt-oss-20b-GGUF", "MXFP4_MOE"),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF", "-hf bartowski/Meta-Llama-3.1-8B-Instruct-GGUF"),
+    ] {
+        let found = plan(&["--gpu", "rtx-4090"], &["--", "llama-server", "-hf", repository, "-c", "4096"]);
+        assert!(out(&found).contains(says), "{repository}: {}", out(&found));
+    }
+}
+
+#[test]
 fn mistakes_are_named_with_what_would_be_right() {
     let llama = "meta-llama/Llama-3.1-8B-Instruct";
     for (line, status, first) in [
@@ -75,6 +88,20 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("plan LLAMA --gpu h100-sxm", 2, "no engine: give --engine"),
         ("plan LLAMA --gpu h100-sxm --engine triton", 2, "supported: vllm, tensorrt-llm"),
         ("plan LLAMA --gpu h100-sxm --engine vllm --engine-version latest", 2, "leave it out for "),
+        (
+            "plan LLAMA --gpu h100-sxm --engine llama.cpp --engine-version 0c1e57098",
+            2,
+            "give its number, such as b10573",
+        ),
+        ("plan LLAMA --gpu h100-sxm --engine llama.cpp --engine-version 1.2", 2, "give its number, such as b10573"),
+        ("plan LLAMA --gpu rtx-4090:17 --engine llama.cpp", 2, "takes 16 GPUs at most"),
+        (
+            "plan --gpu rtx-4090 -- llama-server -hf unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL",
+            2,
+            "a mixture of its publisher's own",
+        ),
+        ("plan --gpu rtx-4090 -- llama-server -hf nobody/v1-GGUF", 1, "no model named"),
+        ("plan --gpu rtx-4090 -- llama-server -hf nobody/Foo-9B-GGUF:Q8_0", 1, "no model named"),
         ("plan LLAMA --gpu h100-sxm --engine vllm --max-model-len", 2, "--max-model-len needs a value"),
         ("plan LLAMA --gpu h100-sxm --engine vllm --max-model-len lots", 2, "--max-model-len is `lots`, expected"),
         ("plan LLAMA --gpu h100-sxm --engine vllm --max-model-len -5", 2, "--max-model-len is -5, expected"),

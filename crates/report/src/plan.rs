@@ -38,6 +38,8 @@ pub(crate) fn model_line(answer: &PlanAnswer) -> String {
         String::new()
     };
     let format = match &model.quantization {
+        // A file that is made up here: its type says all.
+        Some(method) if method.ends_with(", derived") => method.clone(),
         Some(method) => format!("{method} over {}", model.dtype),
         None => model.dtype.to_string(),
     };

@@ -49,6 +49,14 @@ pub fn model(gguf: &Gguf, id: &str) -> Result<Model, Error> {
                    this one as --mmproj";
         return Err(malformed(gguf.name(), why));
     }
+    if !is_known(architecture) && gguf.key("embedding_length").is_none() {
+        let name = super::short(architecture);
+        let why = format!(
+            "unknown model architecture: `{name}` is none of llama.cpp's (0c1e57098, `LLM_ARCH_NAMES` in \
+             src/llama-arch.cpp), and without `{name}.embedding_length` it cannot be read either"
+        );
+        return Err(malformed(gguf.name(), why));
+    }
     let stack = Stack::read(gguf, architecture)?;
     let layers = layers::read(&stack)?;
     let embedding = gguf.tensor("token_embd.weight");

@@ -31,7 +31,8 @@ impl FromStr for Version {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is not a version such as 0.19.1 (or a build such as b10573)");
-        let text = text.trim();
+        // Words behind it are a remark: `0.11 (a branch)`.
+        let text = text.split_whitespace().next().unwrap_or_default();
         let build = text.strip_prefix('b');
         let trimmed = build.or_else(|| text.strip_prefix('v')).unwrap_or(text);
         let mut parts = [0_u16; 3];
@@ -56,6 +57,10 @@ impl FromStr for Version {
 /// Whether a text is what may stand behind a release's numbers: a fourth number, `a1`, `b2`, `rc3`, `.post1`, `.dev4`,
 /// `+local`, one after another, or a dash and a word (`-cuda`).
 fn is_suffix(text: &str) -> bool {
+    // `0.26.x` is a line of releases, read as its first.
+    if text == ".x" {
+        return true;
+    }
     let mut rest = text;
     while !rest.is_empty() {
         if let Some(local) = rest.strip_prefix(['+', '-']) {
@@ -70,7 +75,11 @@ fn is_suffix(text: &str) -> bool {
             None if rest.starts_with('.') && word.starts_with(|letter: char| letter.is_ascii_digit()) => word,
             None => return false,
         };
-        rest = number.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        let left = number.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        if left.len() == number.len() {
+            return false;
+        }
+        rest = left;
     }
     true
 }
@@ -100,11 +109,12 @@ mod tests {
             ("1.1.0a4", Version::new(1, 1, 0)),
             ("0.12.0b1", Version::new(0, 12, 0)),
             ("0.19.1-cu128", Version::new(0, 19, 1)),
+            ("0.26.x (V2 runner)", Version::new(0, 26, 0)),
             ("b10573", Version::new(10_573, 0, 0)),
         ] {
             assert_eq!(text.parse(), Ok(version));
         }
-        for text in ["latest", "0c1e57098", "1.2abc", "1.x", "b12.3", "b12rc1", "1..2", "vb3", "", "1.2.3.four"] {
+        for text in ["latest", "0c1e57098", "1.2abc", "b12.3", "b12rc1", "1..2", "vb3", "", "1.2.3.four"] {
             assert!(text.parse::<Version>().is_err(), "{text}");
         }
         assert!("99999999.1".parse::<Version>().is_err());

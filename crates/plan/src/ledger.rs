@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use plimsoll_facts::tensor::{Part, Role, Tensor};
 use plimsoll_units::{Bytes, Estimate};
 
 /// What an entry of the ledger holds. The JSON name is what [`Item::name`] returns.
@@ -93,6 +94,21 @@ impl Item {
             Item::Comms => "comms",
             Item::Kv => "kv",
             Item::Reserve => "reserve",
+        }
+    }
+
+    /// Returns the line on which a line of the inventory stands.
+    pub const fn of(tensor: &Tensor) -> Item {
+        match (tensor.part, tensor.role) {
+            (Part::Draft, _) => Item::WeightsDraft,
+            (Part::Tower, _) | (Part::Text, Role::Tower) => Item::WeightsTower,
+            (Part::Text, Role::Embedding | Role::Positions) => Item::WeightsEmbedding,
+            (Part::Text, Role::LmHead) => Item::WeightsLmHead,
+            (Part::Text, Role::Attention) => Item::WeightsAttention,
+            (Part::Text, Role::Recurrent | Role::RecurrentState) => Item::WeightsRecurrent,
+            (Part::Text, Role::Mlp | Role::SharedExpert) => Item::WeightsMlp,
+            (Part::Text, Role::Experts | Role::Router) => Item::WeightsExperts,
+            (Part::Text, Role::Norm | Role::Other) => Item::WeightsNorm,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What does a quantised matrix take on a GPU once it is loaded? The same for every engine that runs the same kernels.
 
 use plimsoll_facts::quant::{Scale, Scheme};
+use plimsoll_facts::tensor::{Part, Role, Tensor};
 
 /// A rank's share of a stack of equal matrices.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,13 @@ pub(crate) struct Piece {
     pub(crate) inputs: u64,
     /// Matrices.
     pub(crate) copies: u64,
+}
+
+/// Whether a scheme that is applied while loading takes a line of the inventory.
+pub(crate) fn takes_online(tensor: &Tensor) -> bool {
+    tensor.matrix.is_some()
+        && tensor.part == Part::Text
+        && matches!(tensor.role, Role::Attention | Role::Mlp | Role::Experts | Role::SharedExpert | Role::Recurrent)
 }
 
 /// Returns the bytes that a scheme keeps of a piece: values, scales, zeros and indices, in all copies. `half` is the size

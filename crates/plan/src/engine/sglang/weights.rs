@@ -10,7 +10,7 @@ use plimsoll_facts::tensor::{Part, Role, Split, Tensor};
 use super::NAME;
 use super::defaults::{Resolved, draft_is_counted};
 use super::options::Options;
-use crate::engine::stored::{Piece, allocated, stored};
+use crate::engine::stored::{Piece, allocated, stored, takes_online};
 use crate::{Error, Item};
 
 /// Bytes of one stage's rank, by item.
@@ -83,7 +83,7 @@ impl<'a> Division<'a> {
                 weights.draft_outside = weights.draft_outside.saturating_add(bytes);
                 continue;
             }
-            weights.add(item(tensor), bytes);
+            weights.add(Item::of(tensor), bytes);
             if tensor.part == Part::Text && !tensor.layers.is_empty() {
                 movable = movable.saturating_add(bytes);
             }
@@ -307,31 +307,5 @@ fn online(model: &Model, options: &Options, resolved: &Resolved) -> Result<Optio
                 model.id
             ),
         }),
-    }
-}
-
-/// Which lines a scheme applied while loading takes.
-fn takes_online(tensor: &Tensor) -> bool {
-    tensor.matrix.is_some()
-        && tensor.part == Part::Text
-        && matches!(tensor.role, Role::Attention | Role::Mlp | Role::Experts | Role::SharedExpert | Role::Recurrent)
-}
-
-/// The ledger's line for a line of the inventory.
-fn item(tensor: &Tensor) -> Item {
-    match tensor.part {
-        Part::Tower => return Item::WeightsTower,
-        Part::Draft => return Item::WeightsDraft,
-        Part::Text => {}
-    }
-    match tensor.role {
-        Role::Embedding | Role::Positions => Item::WeightsEmbedding,
-        Role::LmHead => Item::WeightsLmHead,
-        Role::Norm | Role::Other => Item::WeightsNorm,
-        Role::Attention => Item::WeightsAttention,
-        Role::Recurrent | Role::RecurrentState => Item::WeightsRecurrent,
-        Role::Mlp | Role::SharedExpert => Item::WeightsMlp,
-        Role::Router | Role::Experts => Item::WeightsExperts,
-        Role::Tower => Item::WeightsTower,
     }
 }

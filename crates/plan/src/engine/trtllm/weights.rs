@@ -33,7 +33,7 @@ pub fn entries(launch: &Launch<'_>, stage: u32) -> Vec<Entry> {
             continue;
         }
         let bytes = stored(launch, tensor, &range).saturating_mul(copies);
-        let sum = sums.entry(item(tensor)).or_default();
+        let sum = sums.entry(Item::of(tensor)).or_default();
         *sum = sum.saturating_add(bytes);
     }
     let extra = resident::copies(launch, stage);
@@ -294,20 +294,6 @@ fn scheme_bytes(scheme: Scheme, copies: u64, outputs: u64, inputs: u64, dtype: D
         Scheme::Ggml(kind) => n * kind.bits_per_weight() / 8.0,
         Scheme::Mxfp4 => n / 2.0 + n / 32.0,
         Scheme::Nvfp4 { .. } => n / 2.0 + n / 16.0 + 8.0 * c,
-    }
-}
-
-fn item(tensor: &Tensor) -> Item {
-    match (tensor.part, tensor.role) {
-        (Part::Draft, _) => Item::WeightsDraft,
-        (Part::Tower, _) | (Part::Text, Role::Tower) => Item::WeightsTower,
-        (Part::Text, Role::Embedding | Role::Positions) => Item::WeightsEmbedding,
-        (Part::Text, Role::LmHead) => Item::WeightsLmHead,
-        (Part::Text, Role::Attention) => Item::WeightsAttention,
-        (Part::Text, Role::Recurrent | Role::RecurrentState) => Item::WeightsRecurrent,
-        (Part::Text, Role::Mlp | Role::SharedExpert) => Item::WeightsMlp,
-        (Part::Text, Role::Experts | Role::Router) => Item::WeightsExperts,
-        (Part::Text, Role::Norm | Role::Other) => Item::WeightsNorm,
     }
 }
 

@@ -12,7 +12,7 @@ use super::layout::DSPARK_LAYERS;
 use super::mxfp4::{self, Kernels};
 use super::options::Options;
 use super::tables::rotary;
-use crate::engine::stored::{Piece, allocated, stored};
+use crate::engine::stored::{Piece, allocated, stored, takes_online};
 use crate::{Card, Error, Item, Version};
 
 /// Bytes of one stage's rank, by item.
@@ -107,12 +107,12 @@ impl<'a> Division<'a> {
             }
             let bytes = self.tensor(tensor, range)?;
             let bytes = if tensor.part == Part::Draft { bytes.saturating_mul(self.draft_copies()) } else { bytes };
-            weights.add(item(tensor), bytes);
+            weights.add(Item::of(tensor), bytes);
             if let Some(at) = fused(tensor) {
                 let each = if tensor.part == Part::Text { tensor.layers.len_in(range) } else { tensor.count };
                 let one = bytes.checked_div(each).unwrap_or(0);
                 let part = &mut parts[at];
-                *part = (part.0 + one, part.1.max(each), part.2, item(tensor));
+                *part = (part.0 + one, part.1.max(each), part.2, Item::of(tensor));
                 part.2 += self.exact(tensor)?;
             }
             if tensor.part == Part::Text && !tensor.layers.is_empty() {
@@ -480,31 +480,5 @@ fn online(model: &Model, options: &Options, resolved: &Resolved) -> Result<Optio
                 model.id
             ),
         }),
-    }
-}
-
-/// Which lines a scheme applied while loading takes.
-fn takes_online(tensor: &Tensor) -> bool {
-    tensor.matrix.is_some()
-        && tensor.part == Part::Text
-        && matches!(tensor.role, Role::Attention | Role::Mlp | Role::Experts | Role::SharedExpert | Role::Recurrent)
-}
-
-/// The ledger's line for a line of the inventory.
-fn item(tensor: &Tensor) -> Item {
-    match tensor.part {
-        Part::Tower => return Item::WeightsTower,
-        Part::Draft => return Item::WeightsDraft,
-        Part::Text => {}
-    }
-    match tensor.role {
-        Role::Embedding | Role::Positions => Item::WeightsEmbedding,
-        Role::LmHead => Item::WeightsLmHead,
-        Role::Norm | Role::Other => Item::WeightsNorm,
-        Role::Attention => Item::WeightsAttention,
-        Role::Recurrent | Role::RecurrentState => Item::WeightsRecurrent,
-        Role::Mlp | Role::SharedExpert => Item::WeightsMlp,
-        Role::Router | Role::Experts => Item::WeightsExperts,
-        Role::Tower => Item::WeightsTower,
     }
 }

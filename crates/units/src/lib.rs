@@ -10,7 +10,9 @@
 mod bytes;
 mod count;
 mod source;
+mod time;
 
 pub use bytes::Bytes;
 pub use count::{BlockSize, Blocks, Tokens};
 pub use source::{Estimate, Source};
+pub use time::Nanos;

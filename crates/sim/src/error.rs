@@ -1,0 +1,30 @@
+//! What can go wrong in a simulation? Little: most of what is odd is an answer.
+
+use plimsoll_units::Nanos;
+
+/// Why a simulation ended without an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The workload could not be read or understood; the place is inside the message.
+    #[error("{0}")]
+    Load(String),
+    /// Requests wait, nothing runs, nothing will arrive, and the scheduler places none of them.
+    #[error("at {at} {waiting} requests wait and none can ever be placed, the first being number {first}: {why}")]
+    Stuck {
+        /// When.
+        at: Nanos,
+        /// How many wait.
+        waiting: usize,
+        /// Number of the request at the head of the queue.
+        first: u64,
+        /// What it needs.
+        why: String,
+    },
+    /// Simulated time went beyond 584 years.
+    #[error("simulated time ran over after {steps} steps")]
+    Endless {
+        /// Steps so far.
+        steps: u64,
+    },
+}

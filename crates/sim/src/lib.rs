@@ -1,0 +1,16 @@
+//! How does it behave over time? Requests arrive, an engine's scheduler forms steps, a cost model says how long each
+//! takes, and what happened is measured.
+//!
+//! Nothing here reads a clock, a file or randomness from outside: the same arrivals, scheduler and cost give the same
+//! outcome, nanosecond by nanosecond, on every machine.
+
+pub mod cost;
+mod error;
+pub mod load;
+mod request;
+mod run;
+pub mod schedule;
+
+pub use error::Error;
+pub use request::{Arrival, Request, Requests, Slot};
+pub use run::{Outcome, Settings, Step, Watch, run};

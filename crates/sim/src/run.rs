@@ -1,0 +1,431 @@
+//! What happens, one step after the other? The loop that every simulation is.
+
+use std::ops::ControlFlow;
+
+use plimsoll_units::Nanos;
+
+use crate::cost::{Chunk, Cost, Shape};
+use crate::load::Source;
+use crate::schedule::{Batch, Occupancy, Scheduler};
+use crate::{Error, Requests, Slot};
+
+/// How a simulation is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether stretches without any event are gone through without asking the scheduler. Changes nothing but the speed.
+    pub jumps: bool,
+    /// Whether every conservation law is checked after every step; for tests.
+    pub verify: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { jumps: true, verify: false }
+    }
+}
+
+/// A step that ran.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Which one, from 0; steps that did nothing are not counted.
+    pub index: u64,
+    /// When it began.
+    pub start: Nanos,
+    /// When it ended and its tokens were out.
+    pub end: Nanos,
+    /// What it did; empty within a stretch.
+    pub batch: &'a Batch,
+    /// What it computed.
+    pub shape: &'a Shape,
+    /// Whether it was gone through in a stretch; its requests are then updated when the stretch ends.
+    pub stretched: bool,
+    /// Requests that ended with it, in order; still known in `requests`.
+    pub finished: &'a [Slot],
+    /// The requests.
+    pub requests: &'a Requests,
+    /// The cache while it ran, before ended requests let go.
+    pub occupancy: Occupancy,
+    /// Requests waiting while it ran.
+    pub waiting: usize,
+    /// Requests running while it ran.
+    pub running: usize,
+}
+
+/// Looks on.
+pub trait Watch {
+    /// Whether each step is wanted as the scheduler formed it: no stretches then.
+    fn wants_batches(&self) -> bool {
+        false
+    }
+
+    /// Sees a request that arrived, or was refused at arrival with the reason.
+    fn arrived(&mut self, _requests: &Requests, _slot: Slot, _refused: Option<&str>) {}
+
+    /// Sees a step right after it ran, the finished requests still known. Called before [`Watch::gap`]s are complete.
+    fn step(&mut self, _step: &Step<'_>) {}
+
+    /// Sees that `count` requests each waited `gap` between one token and the next.
+    fn gap(&mut self, _gap: Nanos, _count: u32) {}
+
+    /// Sees a request that just generated its last token.
+    fn finished(&mut self, _requests: &Requests, _slot: Slot, _now: Nanos) {}
+
+    /// Is asked now and then whether to go on.
+    fn proceed(&mut self, _now: Nanos, _steps: u64, _finished: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    /// Sees a span in which nothing ran.
+    fn idle(&mut self, _from: Nanos, _until: Nanos) {}
+}
+
+/// How a simulation went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Requests that arrived, refused ones included.
+    pub arrived: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Requests that generated all their tokens.
+    pub finished: u64,
+    /// Steps that computed something.
+    pub steps: u64,
+    /// When the last step ended.
+    pub end: Nanos,
+    /// Time without a step before the end.
+    pub idle: Nanos,
+    /// Whether it was stopped before the workload's end.
+    pub partial: bool,
+}
+
+/// How many steps lie between two questions whether to go on.
+const PATIENCE: u64 = 4096;
+
+/// Runs a workload to its end.
+///
+/// # Errors
+/// [`Error::Load`] from the source; [`Error::Stuck`] when requests wait that can never be placed; [`Error::Endless`] when
+/// time runs over.
+pub fn run<S: Scheduler, C: Cost, L: Source, W: Watch>(
+    scheduler: &mut S,
+    cost: &mut C,
+    source: &mut L,
+    watch: &mut W,
+    settings: Settings,
+) -> Result<Outcome, Error> {
+    let jumps = settings.jumps && !watch.wants_batches();
+    let mut run = Run { scheduler, cost, source, watch, state: State::default() };
+    let mut asked = 0;
+    loop {
+        run.admit()?;
+        if run.scheduler.waiting() == 0 && run.scheduler.running() == 0 {
+            let Some(next) = run.source.peek()? else { break };
+            run.wait_until(next);
+            continue;
+        }
+        if !jumps || !run.stretch()? {
+            run.step()?;
+        }
+        if settings.verify {
+            run.scheduler.verify(&run.state.requests);
+        }
+        if run.state.outcome.steps - asked >= PATIENCE {
+            asked = run.state.outcome.steps;
+            if run.watch.proceed(run.state.now, asked, run.state.outcome.finished).is_break() {
+                run.state.outcome.partial = true;
+                break;
+            }
+        }
+        if run.state.now == Nanos::MAX {
+            return Err(Error::Endless { steps: run.state.outcome.steps });
+        }
+    }
+    Ok(run.state.outcome)
+}
+
+/// What changes while a simulation runs.
+#[derive(Default)]
+struct State {
+    now: Nanos,
+    requests: Requests,
+    batch: Batch,
+    shape: Shape,
+    finished: Vec<Slot>,
+    decoding: Vec<Slot>,
+    outcome: Outcome,
+}
+
+struct Run<'a, S, C, L, W> {
+    scheduler: &'a mut S,
+    cost: &'a mut C,
+    source: &'a mut L,
+    watch: &'a mut W,
+    state: State,
+}
+
+impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
+    /// Takes in what has arrived.
+    fn admit(&mut self) -> Result<(), Error> {
+        while self.source.peek()?.is_some_and(|at| at <= self.state.now) {
+            let Some(arrival) = self.source.take()? else { break };
+            let requests = &mut self.state.requests;
+            let mark = arrival.mark;
+            let slot = requests.insert(arrival);
+            self.state.outcome.arrived += 1;
+            match self.scheduler.add(slot, requests) {
+                Ok(()) => self.watch.arrived(requests, slot, None),
+                Err(refusal) => {
+                    self.state.outcome.refused += 1;
+                    self.watch.arrived(requests, slot, Some(&refusal.why));
+                    requests.remove(slot);
+                    self.source.finished(mark, self.state.now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass without a step.
+    fn wait_until(&mut self, until: Nanos) {
+        if until > self.state.now {
+            self.watch.idle(self.state.now, until);
+            self.state.outcome.idle += until - self.state.now;
+            self.state.now = until;
+        }
+    }
+
+    /// Runs one step as the scheduler forms it, or waits for the next arrival where it forms none.
+    fn step(&mut self) -> Result<(), Error> {
+        let state = &mut self.state;
+        state.batch.clear();
+        self.scheduler.schedule(state.now, &mut state.requests, &mut state.batch);
+        if state.batch.entries.is_empty() && state.batch.preempted.is_empty() {
+            return match self.source.peek()? {
+                Some(next) => {
+                    self.wait_until(next);
+                    Ok(())
+                }
+                None => Err(self.stuck()),
+            };
+        }
+        state.shape.clear();
+        shape(&state.batch, &state.requests, self.cost.window(), &mut state.shape);
+        let start = state.now;
+        let end = start + self.cost.step(&state.shape).max(Nanos::new(1));
+        state.now = end;
+        let (occupancy, waiting, running) =
+            (self.scheduler.occupancy(), self.scheduler.waiting(), self.scheduler.running());
+        self.generate(start, end);
+        let state = &mut self.state;
+        self.watch.step(&Step {
+            index: state.outcome.steps,
+            start,
+            end,
+            batch: &state.batch,
+            shape: &state.shape,
+            stretched: false,
+            finished: &state.finished,
+            requests: &state.requests,
+            occupancy,
+            waiting,
+            running,
+        });
+        state.outcome.steps += 1;
+        state.outcome.end = end;
+        self.let_go(end);
+        self.scheduler.complete(&self.state.requests, &self.state.batch);
+        Ok(())
+    }
+
+    /// Adds the tokens that a step generated, and notes who ended.
+    fn generate(&mut self, start: Nanos, end: Nanos) {
+        let state = &mut self.state;
+        state.finished.clear();
+        let (mut alike, usual) = (0, end - start);
+        for entry in &state.batch.entries {
+            let request = &mut state.requests[entry.slot];
+            request.scheduled.get_or_insert(start);
+            let reached = entry.context + entry.tokens;
+            if entry.context < request.computed_before {
+                request.recomputed_tokens += u64::from(reached.min(request.computed_before) - entry.context);
+            }
+            if reached < request.content.len() {
+                continue;
+            }
+            match request.first_token {
+                None => request.first_token = Some(end),
+                Some(_) if request.last_token == start => alike += 1,
+                Some(_) => self.watch.gap(end - request.last_token, 1),
+            }
+            request.last_token = end;
+            request.generate(1);
+            if request.is_done() {
+                state.finished.push(entry.slot);
+            }
+        }
+        if alike > 0 {
+            self.watch.gap(usual, alike);
+        }
+    }
+
+    /// Lets go of the requests that ended.
+    fn let_go(&mut self, now: Nanos) {
+        let state = &mut self.state;
+        for &slot in &state.finished {
+            self.watch.finished(&state.requests, slot, now);
+            self.scheduler.finish(slot, &state.requests);
+            let mark = state.requests[slot].mark;
+            state.requests.remove(slot);
+            state.outcome.finished += 1;
+            self.source.finished(mark, now);
+        }
+    }
+
+    /// Goes through a stretch of pure decoding; false when there is none.
+    fn stretch(&mut self) -> Result<bool, Error> {
+        let state = &mut self.state;
+        state.decoding.clear();
+        let most = self.scheduler.stretch(&state.requests, &mut state.decoding);
+        if most == 0 {
+            return Ok(false);
+        }
+        let begin = state.now;
+        let next = self.source.peek()?.unwrap_or(Nanos::MAX);
+        decode_shape(&state.decoding, &state.requests, self.cost.window(), &mut state.shape);
+        state.batch.clear();
+        state.finished.clear();
+        let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());
+        let mut window = Windowed::new(&state.decoding, &state.requests, self.cost.window());
+        let decodes = state.shape.decodes;
+        let mut steps = 0;
+        while steps < most && state.now < next && self.scheduler.tick() {
+            let start = state.now;
+            let end = start + self.cost.step(&state.shape).max(Nanos::new(1));
+            state.now = end;
+            self.watch.step(&Step {
+                index: state.outcome.steps,
+                start,
+                end,
+                batch: &state.batch,
+                shape: &state.shape,
+                stretched: true,
+                finished: &[],
+                requests: &state.requests,
+                occupancy: self.scheduler.occupancy(),
+                waiting,
+                running,
+            });
+            if steps > 0 {
+                self.watch.gap(end - start, decodes);
+            } else {
+                first_gaps(self.watch, &state.decoding, &mut state.requests, start, end);
+            }
+            state.outcome.steps += 1;
+            steps += 1;
+            state.shape.decode_context += u64::from(decodes);
+            state.shape.decode_windowed += window.grown();
+        }
+        if steps == 0 {
+            self.scheduler.settle(&state.requests, 0);
+            return Ok(false);
+        }
+        debug_assert!(state.now > begin);
+        state.outcome.end = state.now;
+        for &slot in &state.decoding {
+            let request = &mut state.requests[slot];
+            request.generate(steps);
+            request.last_token = state.now;
+        }
+        self.scheduler.settle(&state.requests, steps);
+        Ok(true)
+    }
+
+    /// Says why nothing can happen any more.
+    fn stuck(&self) -> Error {
+        let first = self.scheduler.head().map(|slot| &self.state.requests[slot]);
+        Error::Stuck {
+            at: self.state.now,
+            waiting: self.scheduler.waiting(),
+            first: first.map_or(0, |request| request.number),
+            why: first.map_or_else(String::new, |request| {
+                format!(
+                    "prompt of {} tokens, {} generated, {} asked for",
+                    request.prompt_tokens, request.generated, request.max_tokens
+                )
+            }),
+        }
+    }
+}
+
+/// Adds up what a batch computes.
+fn shape(batch: &Batch, requests: &Requests, window: Option<u32>, shape: &mut Shape) {
+    shape.padding = batch.padding;
+    for entry in &batch.entries {
+        if entry.tokens == 1 {
+            shape.decodes += 1;
+            shape.decode_context += u64::from(entry.context);
+            shape.decode_windowed += u64::from(entry.context.min(window.unwrap_or(u32::MAX)));
+        } else {
+            shape.chunks.push(Chunk { tokens: entry.tokens, context: entry.context });
+        }
+        shape.sampled += u32::from(entry.context + entry.tokens >= requests[entry.slot].content.len());
+    }
+}
+
+/// Adds up what the first step of a stretch computes: each request's newest token, all before it being in the cache.
+fn decode_shape(decoding: &[Slot], requests: &Requests, window: Option<u32>, shape: &mut Shape) {
+    shape.clear();
+    for &slot in decoding {
+        let context = requests[slot].content.len() - 1;
+        shape.decodes += 1;
+        shape.decode_context += u64::from(context);
+        shape.decode_windowed += u64::from(context.min(window.unwrap_or(u32::MAX)));
+        shape.sampled += 1;
+    }
+}
+
+/// Notes how long each request waited for the first token of a stretch.
+fn first_gaps<W: Watch>(watch: &mut W, decoding: &[Slot], requests: &mut Requests, start: Nanos, end: Nanos) {
+    let mut alike = 0;
+    for &slot in decoding {
+        match requests[slot].last_token {
+            last if last == start => alike += 1,
+            last => watch.gap(end - last, 1),
+        }
+    }
+    if alike > 0 {
+        watch.gap(end - start, alike);
+    }
+}
+
+/// How many sequences of a stretch are still shorter than the window, step by step.
+struct Windowed {
+    /// Steps after which each short sequence reaches the window, ascending.
+    reach: Vec<u32>,
+    step: u32,
+    passed: usize,
+    all: u64,
+}
+
+impl Windowed {
+    fn new(decoding: &[Slot], requests: &Requests, window: Option<u32>) -> Self {
+        let mut reach = Vec::new();
+        if let Some(window) = window {
+            let contexts = decoding.iter().map(|&slot| requests[slot].content.len() - 1);
+            reach.extend(contexts.filter(|&context| context < window).map(|context| window - context));
+            reach.sort_unstable();
+        }
+        let all = if window.is_some() { reach.len() } else { decoding.len() } as u64;
+        Windowed { reach, step: 0, passed: 0, all }
+    }
+
+    /// Returns by how many tokens the windowed context grows after this step.
+    fn grown(&mut self) -> u64 {
+        self.step += 1;
+        let grown = self.all - self.passed as u64;
+        while self.reach.get(self.passed).is_some_and(|&reach| reach <= self.step) {
+            self.passed += 1;
+        }
+        grown
+    }
+}

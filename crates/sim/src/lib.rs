@@ -10,7 +10,8 @@ pub mod load;
 mod request;
 mod run;
 pub mod schedule;
+mod watch;
 
 pub use error::Error;
 pub use request::{Arrival, Request, Requests, Slot};
-pub use run::{Outcome, Settings, Step, Watch, run};
+pub use run::{Idle, Outcome, Settings, Step, Watch, run};

@@ -49,9 +49,26 @@ pub struct Step<'a> {
     pub waiting: usize,
     /// Requests running while it ran.
     pub running: usize,
+    /// Tokens that it computed again for requests that had lost their blocks.
+    pub recomputed: u64,
 }
 
-/// Looks on.
+/// A span in which nothing ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// When it began.
+    pub from: Nanos,
+    /// When it ended.
+    pub until: Nanos,
+    /// The cache in it.
+    pub occupancy: Occupancy,
+    /// Requests that waited and could not be placed.
+    pub waiting: usize,
+    /// Requests that were running without a step.
+    pub running: usize,
+}
+
+/// Looks on. Two that look on are a pair, one that may be absent is an [`Option`].
 pub trait Watch {
     /// Whether each step is wanted as the scheduler formed it: no stretches then.
     fn wants_batches(&self) -> bool {
@@ -76,7 +93,7 @@ pub trait Watch {
     }
 
     /// Sees a span in which nothing ran.
-    fn idle(&mut self, _from: Nanos, _until: Nanos) {}
+    fn idle(&mut self, _idle: &Idle) {}
 }
 
 /// How a simulation went.
@@ -188,7 +205,13 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
     /// Lets time pass without a step.
     fn wait_until(&mut self, until: Nanos) {
         if until > self.state.now {
-            self.watch.idle(self.state.now, until);
+            self.watch.idle(&Idle {
+                from: self.state.now,
+                until,
+                occupancy: self.scheduler.occupancy(),
+                waiting: self.scheduler.waiting(),
+                running: self.scheduler.running(),
+            });
             self.state.outcome.idle += until - self.state.now;
             self.state.now = until;
         }
@@ -215,7 +238,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         state.now = end;
         let (occupancy, waiting, running) =
             (self.scheduler.occupancy(), self.scheduler.waiting(), self.scheduler.running());
-        self.generate(start, end);
+        let recomputed = self.generate(start, end);
         let state = &mut self.state;
         self.watch.step(&Step {
             index: state.outcome.steps,
@@ -229,6 +252,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             occupancy,
             waiting,
             running,
+            recomputed,
         });
         state.outcome.steps += 1;
         state.outcome.end = end;
@@ -237,17 +261,19 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         Ok(())
     }
 
-    /// Adds the tokens that a step generated, and notes who ended.
-    fn generate(&mut self, start: Nanos, end: Nanos) {
+    /// Adds the tokens that a step generated, and notes who ended; returns the tokens that were computed again.
+    fn generate(&mut self, start: Nanos, end: Nanos) -> u64 {
         let state = &mut self.state;
         state.finished.clear();
-        let (mut alike, usual) = (0, end - start);
+        let (mut alike, usual, mut recomputed) = (0, end - start, 0);
         for entry in &state.batch.entries {
             let request = &mut state.requests[entry.slot];
             request.scheduled.get_or_insert(start);
             let reached = entry.context + entry.tokens;
             if entry.context < request.computed_before {
-                request.recomputed_tokens += u64::from(reached.min(request.computed_before) - entry.context);
+                let again = u64::from(reached.min(request.computed_before) - entry.context);
+                request.recomputed_tokens += again;
+                recomputed += again;
             }
             if reached < request.content.len() {
                 continue;
@@ -266,6 +292,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         if alike > 0 {
             self.watch.gap(usual, alike);
         }
+        recomputed
     }
 
     /// Lets go of the requests that ended.
@@ -314,6 +341,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
                 occupancy: self.scheduler.occupancy(),
                 waiting,
                 running,
+                recomputed: 0,
             });
             if steps > 0 {
                 self.watch.gap(end - start, decodes);

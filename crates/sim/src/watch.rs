@@ -1,0 +1,83 @@
+//! Who looks on together with whom? Pairs, and those who may be absent.
+
+use std::ops::ControlFlow;
+
+use plimsoll_units::Nanos;
+
+use crate::{Idle, Requests, Slot, Step, Watch};
+
+impl<A: Watch, B: Watch> Watch for (A, B) {
+    fn wants_batches(&self) -> bool {
+        self.0.wants_batches() || self.1.wants_batches()
+    }
+
+    fn arrived(&mut self, requests: &Requests, slot: Slot, refused: Option<&str>) {
+        self.0.arrived(requests, slot, refused);
+        self.1.arrived(requests, slot, refused);
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        self.0.step(step);
+        self.1.step(step);
+    }
+
+    fn gap(&mut self, gap: Nanos, count: u32) {
+        self.0.gap(gap, count);
+        self.1.gap(gap, count);
+    }
+
+    fn finished(&mut self, requests: &Requests, slot: Slot, now: Nanos) {
+        self.0.finished(requests, slot, now);
+        self.1.finished(requests, slot, now);
+    }
+
+    fn proceed(&mut self, now: Nanos, steps: u64, finished: u64) -> ControlFlow<()> {
+        self.0.proceed(now, steps, finished)?;
+        self.1.proceed(now, steps, finished)
+    }
+
+    fn idle(&mut self, idle: &Idle) {
+        self.0.idle(idle);
+        self.1.idle(idle);
+    }
+}
+
+impl<W: Watch> Watch for Option<W> {
+    fn wants_batches(&self) -> bool {
+        self.as_ref().is_some_and(Watch::wants_batches)
+    }
+
+    fn arrived(&mut self, requests: &Requests, slot: Slot, refused: Option<&str>) {
+        if let Some(watch) = self {
+            watch.arrived(requests, slot, refused);
+        }
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        if let Some(watch) = self {
+            watch.step(step);
+        }
+    }
+
+    fn gap(&mut self, gap: Nanos, count: u32) {
+        if let Some(watch) = self {
+            watch.gap(gap, count);
+        }
+    }
+
+    fn finished(&mut self, requests: &Requests, slot: Slot, now: Nanos) {
+        if let Some(watch) = self {
+            watch.finished(requests, slot, now);
+        }
+    }
+
+    fn proceed(&mut self, now: Nanos, steps: u64, finished: u64) -> ControlFlow<()> {
+        self.as_mut().map_or(ControlFlow::Continue(()), |watch| watch.proceed(now, steps, finished))
+    }
+
+    fn idle(&mut self, idle: &Idle) {
+        if let Some(watch) = self {
+            watch.idle(idle);
+        }
+    }
+}

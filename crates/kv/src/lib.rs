@@ -20,6 +20,11 @@
 //! assert_eq!(a.next(&one), None, "the fourth block is not full");
 //! ```
 
+mod buddy;
 mod content;
+mod contiguous;
+mod holes;
 
+pub use buddy::Buddy;
 pub use content::{BlockHash, Chain, Content, Run};
+pub use contiguous::{Contiguous, Fit, Span};

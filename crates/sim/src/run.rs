@@ -223,7 +223,8 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         state.batch.clear();
         self.scheduler.schedule(state.now, &mut state.requests, &mut state.batch);
         if state.batch.entries.is_empty() && state.batch.preempted.is_empty() {
-            return match self.source.peek()? {
+            let wake = self.scheduler.wake().filter(|&wake| wake > state.now);
+            return match self.source.peek()?.into_iter().chain(wake).min() {
                 Some(next) => {
                     self.wait_until(next);
                     Ok(())
@@ -319,6 +320,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         let begin = state.now;
         let next = self.source.peek()?.unwrap_or(Nanos::MAX);
         decode_shape(&state.decoding, &state.requests, self.cost.window(), &mut state.shape);
+        state.shape.padding = self.scheduler.padding();
         state.batch.clear();
         state.finished.clear();
         let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());

@@ -104,6 +104,17 @@ pub trait Scheduler {
     /// Returns where the cache's room goes now.
     fn occupancy(&self) -> Occupancy;
 
+    /// Returns when it wants to be asked again although nothing arrives, where it forms no step and waits for a fuller
+    /// batch.
+    fn wake(&self) -> Option<Nanos> {
+        None
+    }
+
+    /// Returns the sequences that take part in each step of a stretch and generate nothing: [`Batch::padding`] there.
+    fn padding(&self) -> u32 {
+        0
+    }
+
     /// Begins a stretch: puts the requests that will decode into `decoding`, in the order of the steps' entries, and
     /// returns the most steps for which nothing else can happen (no end of a request, no admission, no preemption), as
     /// long as nothing arrives. 0 when there is none to be had.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod llamacpp;
+mod radix;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -30,7 +31,9 @@ pub fn run(paths: &[PathBuf], models: Option<&Path>, gguf: Option<&Path>, differ
         println!("all: equal {} of {}", tally.equal, tally.total);
     }
     if tally.total == 0 {
-        println!("nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv, transformers_kv and llamacpp");
+        println!(
+            "nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv, transformers_kv, llamacpp and sglang_radix"
+        );
     }
     Ok(tally.total > 0 && tally.equal == tally.total)
 }
@@ -46,11 +49,16 @@ struct Tally {
 impl Tally {
     /// Prints a file's first differences and its line, and adds it to the sum.
     fn file(&mut self, file: &Path, total: usize, differences: &[String]) {
+        self.things(file, "", total, differences);
+    }
+
+    /// The same, saying what is counted (`operations `).
+    fn things(&mut self, file: &Path, what: &str, total: usize, differences: &[String]) {
         for difference in differences.iter().take(self.limit) {
             println!("  {difference}");
         }
         let equal = total - differences.len();
-        println!("{}: equal {equal} of {total}", file.display());
+        println!("{}: {what}equal {equal} of {total}", file.display());
         self.equal += equal;
         self.total += total;
     }
@@ -125,6 +133,9 @@ fn check(file: &Path, models: Option<&Path>, gguf: Option<&Path>, tally: &mut Ta
     } else if oracle.get("positions").is_some_and(Value::is_object) {
         let differences = transformers_kv(&oracle, models)?;
         tally.file(file, 1, &differences);
+    } else if radix::is(&oracle) {
+        let (total, differences) = radix::compare(&oracle).map_err(anyhow::Error::msg)?;
+        tally.things(file, "operations ", total, &differences);
     } else {
         println!("{}: not a form that is checked yet", file.display());
     }

@@ -167,10 +167,10 @@ impl Chain {
 }
 
 /// Where every chain begins: the fractional part of the golden ratio.
-const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(crate) const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Mixes two words into one: the 128-bit product folded onto itself, after Wang Yi's wyhash (public domain).
-fn mix(a: u64, b: u64) -> u64 {
+pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ 0xA076_1D64_78BD_642F) * u128::from(b ^ 0xE703_7ED1_A0B4_28DB);
     (product as u64) ^ ((product >> 64) as u64)
 }

@@ -24,6 +24,7 @@ mod buddy;
 mod content;
 mod contiguous;
 mod holes;
+pub mod radix;
 
 pub use buddy::Buddy;
 pub use content::{BlockHash, Chain, Content, Run};

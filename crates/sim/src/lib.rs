@@ -7,6 +7,7 @@
 pub mod cost;
 mod error;
 pub mod load;
+pub mod metrics;
 mod request;
 mod run;
 pub mod schedule;

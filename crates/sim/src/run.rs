@@ -78,10 +78,11 @@ pub trait Watch {
     /// Sees a request that arrived, or was refused at arrival with the reason.
     fn arrived(&mut self, _requests: &Requests, _slot: Slot, _refused: Option<&str>) {}
 
-    /// Sees a step right after it ran, the finished requests still known. Called before [`Watch::gap`]s are complete.
+    /// Sees a step right after it ran, the finished requests still known. Its gaps were seen before.
     fn step(&mut self, _step: &Step<'_>) {}
 
-    /// Sees that `count` requests each waited `gap` between one token and the next.
+    /// Sees that `count` requests each waited `gap` between one token and the next; called before the step that generated
+    /// the later one is seen.
     fn gap(&mut self, _gap: Nanos, _count: u32) {}
 
     /// Sees a request that just generated its last token.
@@ -331,6 +332,11 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             let start = state.now;
             let end = start + self.cost.step(&state.shape).max(Nanos::new(1));
             state.now = end;
+            if steps > 0 {
+                self.watch.gap(end - start, decodes);
+            } else {
+                first_gaps(self.watch, &state.decoding, &state.requests, start, end);
+            }
             self.watch.step(&Step {
                 index: state.outcome.steps,
                 start,
@@ -345,11 +351,6 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
                 running,
                 recomputed: 0,
             });
-            if steps > 0 {
-                self.watch.gap(end - start, decodes);
-            } else {
-                first_gaps(self.watch, &state.decoding, &mut state.requests, start, end);
-            }
             state.outcome.steps += 1;
             steps += 1;
             state.shape.decode_context += u64::from(decodes);
@@ -415,7 +416,7 @@ fn decode_shape(decoding: &[Slot], requests: &Requests, window: Option<u32>, sha
 }
 
 /// Notes how long each request waited for the first token of a stretch.
-fn first_gaps<W: Watch>(watch: &mut W, decoding: &[Slot], requests: &mut Requests, start: Nanos, end: Nanos) {
+fn first_gaps<W: Watch>(watch: &mut W, decoding: &[Slot], requests: &Requests, start: Nanos, end: Nanos) {
     let mut alike = 0;
     for &slot in decoding {
         match requests[slot].last_token {

@@ -9,6 +9,7 @@ use std::process::Command;
 
 mod llamacpp;
 mod radix;
+mod schedule;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -30,9 +31,14 @@ pub fn run(paths: &[PathBuf], models: Option<&Path>, gguf: Option<&Path>, differ
     if files.len() > 1 {
         println!("all: equal {} of {}", tally.equal, tally.total);
     }
+    if tally.workloads.1 > 0 {
+        let (workloads, steps) = (tally.workloads, tally.steps);
+        println!("workloads equal {} of {}, steps equal {} of {}", workloads.0, workloads.1, steps.0, steps.1);
+    }
     if tally.total == 0 {
         println!(
-            "nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv, transformers_kv, llamacpp and sglang_radix"
+            "nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv, transformers_kv, llamacpp, sglang_radix \
+             and vllm_sched"
         );
     }
     Ok(tally.total > 0 && tally.equal == tally.total)
@@ -44,9 +50,25 @@ struct Tally {
     equal: usize,
     total: usize,
     limit: usize,
+    /// Schedules: equal workloads and all, equal steps and all.
+    workloads: (usize, usize),
+    steps: (usize, usize),
 }
 
 impl Tally {
+    /// Prints how many of a schedule's steps are equal, and adds the workload to the sum.
+    fn schedule(&mut self, file: &Path, found: &schedule::Steps) {
+        if let Some(difference) = &found.difference {
+            println!("  {difference}");
+        }
+        println!("{}: steps equal {} of {}", file.display(), found.equal, found.total);
+        let equal = usize::from(found.difference.is_none() && found.equal == found.total);
+        self.workloads = (self.workloads.0 + equal, self.workloads.1 + 1);
+        self.steps = (self.steps.0 + found.equal, self.steps.1 + found.total);
+        self.equal += equal;
+        self.total += 1;
+    }
+
     /// Prints a file's first differences and its line, and adds it to the sum.
     fn file(&mut self, file: &Path, total: usize, differences: &[String]) {
         self.things(file, "", total, differences);
@@ -136,6 +158,8 @@ fn check(file: &Path, models: Option<&Path>, gguf: Option<&Path>, tally: &mut Ta
     } else if radix::is(&oracle) {
         let (total, differences) = radix::compare(&oracle).map_err(anyhow::Error::msg)?;
         tally.things(file, "operations ", total, &differences);
+    } else if oracle.get("steps").is_some() && oracle.get("requests").is_some() {
+        tally.schedule(file, &schedule::compare(&bytes));
     } else {
         println!("{}: not a form that is checked yet", file.display());
     }

@@ -132,6 +132,11 @@ impl Chain {
         self.blocks
     }
 
+    /// Returns the tokens of a block.
+    pub const fn block_tokens(&self) -> u32 {
+        self.block.get()
+    }
+
     /// Starts again at the first block.
     pub fn restart(&mut self) {
         *self = Chain::new(self.block.get());
@@ -163,6 +168,65 @@ impl Chain {
         self.hash = mix(self.hash, u64::from(self.block.get()) ^ SEED);
         self.blocks += 1;
         Some(BlockHash(self.hash))
+    }
+}
+
+impl Chain {
+    /// Returns the hashes of the blocks that hold tokens behind the first `prompt`, all of which are tokens of one stream
+    /// from its beginning. They need the sequence no more. The chain must have walked all full blocks of the prompt.
+    ///
+    /// # Panics
+    /// When it has not, or when the sequence is shorter than its prompt.
+    pub fn follow(&self, content: &Content, prompt: u32, stream: u64) -> Follow {
+        let mut at = self.blocks * self.block.get();
+        assert!(prompt >= at && prompt - at < self.block.get(), "the prompt's full blocks come first");
+        let (mut hash, mut run, mut used) = (self.hash, self.run, self.used);
+        while at < prompt {
+            let next = content.runs[run];
+            let take = (prompt - at).min(next.len - used);
+            if take > 0 {
+                hash = mix(hash ^ next.stream, (u64::from(next.from + used) << 32) | u64::from(take));
+            }
+            at += take;
+            (run, used) = (run + 1, 0);
+        }
+        let left = self.block.get() - prompt % self.block.get();
+        Follow { hash, block: self.block, left, from: 0, stream }
+    }
+}
+
+/// Hashes the blocks of what a sequence generates, without looking at it: each token is the next of one stream.
+///
+/// ```
+/// use plimsoll_kv::{Chain, Content};
+/// let mut content = Content::new();
+/// content.push(1, 0, 20);
+/// let mut chain = Chain::new(16);
+/// chain.next(&content);
+/// let mut follow = chain.follow(&content, 20, 9);
+/// content.push(9, 0, 40);
+/// assert_eq!(chain.next(&content), Some(follow.next()));
+/// assert_eq!(chain.next(&content), Some(follow.next()));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Follow {
+    hash: u64,
+    block: NonZeroU32,
+    /// Tokens that the next block still lacks.
+    left: u32,
+    from: u32,
+    stream: u64,
+}
+
+impl Follow {
+    /// Returns the hash of the next block, once it is full.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> BlockHash {
+        self.hash = mix(self.hash ^ self.stream, (u64::from(self.from) << 32) | u64::from(self.left));
+        self.hash = mix(self.hash, u64::from(self.block.get()) ^ SEED);
+        self.from = self.from.wrapping_add(self.left);
+        self.left = self.block.get();
+        BlockHash(self.hash)
     }
 }
 

@@ -23,9 +23,14 @@
 mod buddy;
 mod content;
 mod contiguous;
+mod groups;
 mod holes;
+mod index;
+mod pool;
 pub mod radix;
 
 pub use buddy::Buddy;
-pub use content::{BlockHash, Chain, Content, Run};
+pub use content::{BlockHash, Chain, Content, Follow, Run};
 pub use contiguous::{Contiguous, Fit, Span};
+pub use groups::{Group, Hit, Joint, Manner, Paged, Reach, Seat};
+pub use pool::{BlockId, FreeOrder, Key, Pool, State};

@@ -9,6 +9,9 @@ pub enum Error {
     /// The workload could not be read or understood; the place is inside the message.
     #[error("{0}")]
     Load(String),
+    /// Settings that the engine refuses or that are not known.
+    #[error("{0}")]
+    Settings(String),
     /// Requests wait, nothing runs, nothing will arrive, and the scheduler places none of them.
     #[error("at {at} {waiting} requests wait and none can ever be placed, the first being number {first}: {why}")]
     Stuck {

@@ -81,6 +81,9 @@ pub trait Watch {
     /// Sees a step right after it ran, the finished requests still known. Its gaps were seen before.
     fn step(&mut self, _step: &Step<'_>) {}
 
+    /// Sees what is left when the requests that ended with a step have let go. Only after steps that the scheduler formed.
+    fn rest(&mut self, _rest: &Rest) {}
+
     /// Sees that `count` requests each waited `gap` between one token and the next; called before the step that generated
     /// the later one is seen.
     fn gap(&mut self, _gap: Nanos, _count: u32) {}
@@ -95,6 +98,17 @@ pub trait Watch {
 
     /// Sees a span in which nothing ran.
     fn idle(&mut self, _idle: &Idle) {}
+}
+
+/// What is left after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Blocks that could be handed out, where there are blocks.
+    pub free_blocks: Option<u32>,
+    /// Requests waiting.
+    pub waiting: usize,
+    /// Requests running.
+    pub running: usize,
 }
 
 /// How a simulation went.
@@ -185,7 +199,10 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
     /// Takes in what has arrived.
     fn admit(&mut self) -> Result<(), Error> {
         while self.source.peek()?.is_some_and(|at| at <= self.state.now) {
-            let Some(arrival) = self.source.take()? else { break };
+            let Some(mut arrival) = self.source.take()? else { break };
+            // A sequence ends where the engine's longest does, after one token at least.
+            let room = self.scheduler.longest().saturating_sub(arrival.prompt.len()).max(1);
+            arrival.output_tokens = arrival.output_tokens.min(room);
             let requests = &mut self.state.requests;
             let mark = arrival.mark;
             let slot = requests.insert(arrival);
@@ -260,6 +277,11 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         state.outcome.end = end;
         self.let_go(end);
         self.scheduler.complete(&self.state.requests, &self.state.batch);
+        self.watch.rest(&Rest {
+            free_blocks: self.scheduler.free_blocks(),
+            waiting: self.scheduler.waiting(),
+            running: self.scheduler.running(),
+        });
         Ok(())
     }
 

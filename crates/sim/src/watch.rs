@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use plimsoll_units::Nanos;
 
-use crate::{Idle, Requests, Slot, Step, Watch};
+use crate::{Idle, Requests, Rest, Slot, Step, Watch};
 
 impl<A: Watch, B: Watch> Watch for (A, B) {
     fn wants_batches(&self) -> bool {
@@ -19,6 +19,11 @@ impl<A: Watch, B: Watch> Watch for (A, B) {
     fn step(&mut self, step: &Step<'_>) {
         self.0.step(step);
         self.1.step(step);
+    }
+
+    fn rest(&mut self, rest: &Rest) {
+        self.0.rest(rest);
+        self.1.rest(rest);
     }
 
     fn gap(&mut self, gap: Nanos, count: u32) {
@@ -56,6 +61,12 @@ impl<W: Watch> Watch for Option<W> {
     fn step(&mut self, step: &Step<'_>) {
         if let Some(watch) = self {
             watch.step(step);
+        }
+    }
+
+    fn rest(&mut self, rest: &Rest) {
+        if let Some(watch) = self {
+            watch.rest(rest);
         }
     }
 

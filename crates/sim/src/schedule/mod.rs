@@ -1,5 +1,8 @@
 //! How does each engine form a batch? One file (or folder) per scheduler, behind one trait.
 
+pub mod steps;
+pub mod vllm;
+
 use plimsoll_units::Nanos;
 
 use crate::{Requests, Slot};
@@ -100,6 +103,16 @@ pub trait Scheduler {
 
     /// Returns the request at the head of the waiting queue, for messages.
     fn head(&self) -> Option<Slot>;
+
+    /// Returns the tokens at which a sequence ends, whatever was asked for.
+    fn longest(&self) -> u32 {
+        u32::MAX
+    }
+
+    /// Returns the blocks that could be handed out now, where there are blocks.
+    fn free_blocks(&self) -> Option<u32> {
+        None
+    }
 
     /// Returns where the cache's room goes now.
     fn occupancy(&self) -> Occupancy;

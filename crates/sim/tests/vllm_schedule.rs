@@ -1,0 +1,51 @@
+//! Is every step vLLM's own? Workloads that the engine's scheduler decided, decided again.
+
+use std::path::{Path, PathBuf};
+
+use plimsoll_sim::schedule::steps::{drive, read};
+
+/// Goes through every workload below a folder and returns how many steps there were.
+fn check(folder: &Path) -> usize {
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.retain(|file| file.extension().is_some_and(|end| end == "json"));
+    files.sort();
+    let mut steps = 0;
+    for file in &files {
+        let workload =
+            read(&std::fs::read(file).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let ours = drive(&workload, workload.steps.len() + 1).unwrap();
+        for (own, engine) in ours.iter().zip(&workload.steps) {
+            if let Some((field, theirs, ours)) = own.difference(engine, |number| workload.name(number)) {
+                panic!("{}, step {}: {field} is {ours}, the engine's {theirs}", file.display(), engine.step);
+            }
+        }
+        assert_eq!(ours.len(), workload.steps.len(), "{}", file.display());
+        steps += ours.len();
+    }
+    steps
+}
+
+#[test]
+fn every_step_of_the_fixtures_is_the_engines() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vllm_sched");
+    assert!(check(&fixtures) > 0);
+}
+
+#[test]
+fn every_step_of_the_shared_workloads_is_the_engines() {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from);
+    let folder = shared.join("data/oracle/vllm_sched");
+    if !folder.exists() {
+        eprintln!("SKIPPED: {} does not exist, so vLLM's schedules were not checked", folder.display());
+        return;
+    }
+    assert!(check(&folder) > 0);
+}

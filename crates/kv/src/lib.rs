@@ -23,8 +23,10 @@
 mod buddy;
 mod content;
 mod contiguous;
+mod fork;
 mod groups;
 mod holes;
+mod host;
 mod index;
 mod pool;
 pub mod radix;
@@ -32,5 +34,7 @@ pub mod radix;
 pub use buddy::Buddy;
 pub use content::{BlockHash, Chain, Content, Follow, Run};
 pub use contiguous::{Contiguous, Fit, Span};
+pub use fork::{BlockCopy, Full, Table, reorder_beams};
 pub use groups::{Group, Hit, Joint, Manner, Paged, Reach, Seat};
+pub use host::{Host, SwapCopy};
 pub use pool::{BlockId, FreeOrder, Key, Pool, State};

@@ -75,7 +75,7 @@ pub struct Request {
     pub preemptions: u32,
     /// Tokens that were computed again after it lost its blocks.
     pub recomputed_tokens: u64,
-    /// Tokens of it that were in the cache when it last lost its blocks: computing below is computing again.
+    /// The most tokens of it that were in the cache when it lost its blocks: computing below is computing again.
     pub computed_before: u32,
 }
 

@@ -1,5 +1,6 @@
 //! How does each engine form a batch? One file (or folder) per scheduler, behind one trait.
 
+pub mod plain;
 pub mod steps;
 pub mod vllm;
 

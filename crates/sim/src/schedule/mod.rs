@@ -2,6 +2,7 @@
 
 pub mod plain;
 pub mod steps;
+pub mod trtllm;
 pub mod vllm;
 
 use plimsoll_units::Nanos;

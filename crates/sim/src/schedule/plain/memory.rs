@@ -29,9 +29,9 @@ impl Memory {
     pub(super) fn new(config: &Config) -> Result<Self, Invalid> {
         let longest = config.max_model_len;
         let (range, fixed) = match config.layout {
-            Layout::Longest(fit) => (Range::Contiguous(Contiguous::new(config.slots, fit)), Some(longest)),
-            Layout::Asked(fit) => (Range::Contiguous(Contiguous::new(config.slots, fit)), None),
-            Layout::Buddy => (Range::Buddy(Buddy::new(config.slots, 1)), None),
+            Layout::Longest(fit) => (Range::Contiguous(Contiguous::new(config.slots, fit)), true),
+            Layout::Asked(fit) => (Range::Contiguous(Contiguous::new(config.slots, fit)), false),
+            Layout::Buddy => (Range::Buddy(Buddy::new(config.slots, 1)), false),
             Layout::Paged { block_tokens: 0 } => return Err(Invalid::Zero("block_tokens")),
             Layout::Paged { block_tokens } => return Paged::new(config, block_tokens).map(Memory::Paged),
         };
@@ -41,6 +41,7 @@ impl Memory {
         }
         Ok(Memory::Reserved(Reserved {
             range,
+            longest,
             fixed,
             held: Vec::new(),
             kept: Vec::new(),
@@ -163,6 +164,13 @@ impl Memory {
         }
     }
 
+    pub(super) fn free_blocks(&self) -> Option<u32> {
+        match self {
+            Memory::Reserved(_) => None,
+            Memory::Paged(paged) => Some(paged.free_blocks()),
+        }
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         match self {
             Memory::Reserved(reserved) => reserved.occupancy(),
@@ -249,8 +257,9 @@ impl Range {
 #[derive(Clone, Debug)]
 pub(super) struct Reserved {
     range: Range,
-    /// What every request is given, whatever it asks for.
-    fixed: Option<u32>,
+    longest: u32,
+    /// Whether every request is given room for the longest, whatever it asks for.
+    fixed: bool,
     /// By slot.
     held: Vec<Option<Span>>,
     kept: Vec<Span>,
@@ -264,14 +273,14 @@ pub(super) struct Reserved {
     stranded: u32,
 }
 
-/// Prompt and `max_tokens`; at most `max_model_len`.
-fn asked(request: &Request) -> u32 {
-    request.prompt_tokens + request.max_tokens
-}
-
 impl Reserved {
+    /// Prompt and `max_tokens`, within the longest.
+    fn asked(&self, request: &Request) -> u32 {
+        request.prompt_tokens.saturating_add(request.max_tokens).min(self.longest)
+    }
+
     fn needed(&self, request: &Request) -> u32 {
-        self.fixed.unwrap_or_else(|| asked(request))
+        if self.fixed { self.longest } else { self.asked(request) }
     }
 
     fn wait(&mut self, slot: Slot, request: &Request) {
@@ -293,7 +302,7 @@ impl Reserved {
     fn admit(&mut self, slot: Slot, request: &Request) {
         let needed = self.needed(request);
         self.held[slot.index()] = self.range.reserve(needed);
-        self.asked += u64::from(asked(request));
+        self.asked += u64::from(self.asked(request));
         if let Some(count) = self.waiting.get_mut(&needed) {
             *count -= 1;
             if *count == 0 {
@@ -304,7 +313,7 @@ impl Reserved {
     }
 
     fn let_go(&mut self, slot: Slot, request: &Request, computed: u32) -> Option<Span> {
-        self.asked -= u64::from(asked(request));
+        self.asked -= u64::from(self.asked(request));
         self.filled -= u64::from(computed);
         self.held[slot.index()].take()
     }
@@ -331,10 +340,10 @@ impl Reserved {
         assert_eq!(self.held.iter().flatten().count(), running.len(), "each running request has one reservation");
         for &slot in running {
             let span = self.held[slot.index()].unwrap_or_else(|| panic!("a running request has no reservation"));
-            assert!(computed[slot.index()] < asked(&requests[slot]) && asked(&requests[slot]) <= span.len);
+            assert!(computed[slot.index()] < self.asked(&requests[slot]) && self.asked(&requests[slot]) <= span.len);
         }
         let sum = |of: &dyn Fn(&Slot) -> u32| running.iter().map(|slot| u64::from(of(slot))).sum::<u64>();
-        assert_eq!(self.asked, sum(&|&slot| asked(&requests[slot])), "what is asked for is miscounted");
+        assert_eq!(self.asked, sum(&|&slot| self.asked(&requests[slot])), "what is asked for is miscounted");
         assert_eq!(self.filled, sum(&|&slot| computed[slot.index()]), "what is filled is miscounted");
         let least = waiting.iter().map(|&slot| self.needed(&requests[slot])).min();
         let stranded = least.map_or(0, |least| self.range.free_in_holes_below(least));

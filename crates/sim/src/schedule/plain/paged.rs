@@ -211,6 +211,10 @@ impl Paged {
         self.ahead = 0;
     }
 
+    pub(super) fn free_blocks(&self) -> u32 {
+        self.pool.free_blocks() - self.ahead
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         let block = u64::from(self.block_tokens);
         let used = (u64::from(self.pool.held_blocks()) + u64::from(self.ahead)) * block;

@@ -327,6 +327,6 @@ fn settings_that_could_hold_a_request_up_are_refused() {
         assert_eq!(error(config), expected);
     }
     let mut log = Log::default();
-    let outcome = play(base, &[ask(0, 90, 11), ask(0, 90, 10)], Fixed(Nanos::new(1)), true, &mut log);
-    assert_eq!((outcome.refused, outcome.finished), (1, 1));
+    let outcome = play(base, &[ask(0, 100, 1), ask(0, 90, 20)], Fixed(Nanos::new(1)), true, &mut log);
+    assert_eq!((outcome.refused, outcome.finished, outcome.steps), (1, 1, 10), "one is cut");
 }

@@ -82,7 +82,8 @@ pub struct Config {
     pub max_batch_size: u32,
     /// `max_num_tokens`: tokens a step.
     pub max_num_tokens: u32,
-    /// `max_seq_len`: tokens of the longest request, prompt and output. Cut to what the blocks hold.
+    /// `max_seq_len`: tokens of the longest request, prompt and output; longer ones end there. Cut to what the blocks
+    /// hold.
     pub max_seq_len: u32,
     /// `enable_chunked_context` (`enable_chunked_prefill` in the LLM API), and in what manner.
     pub chunking: Option<Chunking>,
@@ -217,10 +218,9 @@ impl TrtLlm {
 impl Scheduler for TrtLlm {
     fn add(&mut self, slot: Slot, requests: &Requests) -> Result<(), Refusal> {
         let request = &requests[slot];
-        let (prompt, most, limit) = (request.prompt_tokens, request.max_tokens, self.config.max_seq_len);
-        if u64::from(prompt) + u64::from(most) > u64::from(limit) {
-            let why =
-                format!("its prompt of {prompt} tokens and the {most} it asks for are more than max_seq_len {limit}");
+        let (prompt, limit) = (request.prompt_tokens, self.config.max_seq_len);
+        if prompt >= limit {
+            let why = format!("its prompt of {prompt} tokens leaves none to generate within max_seq_len {limit}");
             return Err(Refusal { why });
         }
         if self.config.chunking.is_none() && prompt > self.config.max_num_tokens {
@@ -277,6 +277,14 @@ impl Scheduler for TrtLlm {
 
     fn head(&self) -> Option<Slot> {
         self.active.iter().find(|&&slot| !self.cache.is_started(slot)).or(self.waiting.front()).copied()
+    }
+
+    fn longest(&self) -> u32 {
+        self.config.max_seq_len
+    }
+
+    fn free_blocks(&self) -> Option<u32> {
+        Some(self.cache.free())
     }
 
     fn occupancy(&self) -> Occupancy {

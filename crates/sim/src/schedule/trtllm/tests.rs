@@ -259,9 +259,9 @@ fn settings_are_checked() {
     let small = Config { chunking: Some(Chunking::default()), max_num_tokens: 31, ..base };
     assert_eq!(TrtLlm::new(small).unwrap_err(), Invalid::Chunk { max_num_tokens: 31, tokens_per_block: 32 });
     let mut schedule = Schedule::default();
-    let asks = [ask(0, 3000, 169), ask(0, 3000, 170), Ask { prompt: vec![(7, 8193)], ..ask(0, 0, 1) }];
+    let asks = [ask(0, 3000, 170), ask(0, 3169, 1), Ask { prompt: vec![(7, 8193)], ..ask(0, 0, 1) }];
     let outcome = play(base, &asks, Fixed(Nanos::new(1)), true, &mut schedule);
-    assert_eq!((outcome.finished, outcome.refused), (1, 2));
+    assert_eq!((outcome.finished, outcome.refused, outcome.steps), (1, 2, 169));
 }
 
 /// A step's time that depends on everything a shape has.

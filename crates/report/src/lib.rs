@@ -22,6 +22,8 @@ mod page;
 mod plan;
 mod plan_markdown;
 mod reconcile;
+mod simulate;
+mod simulate_compare;
 mod textbook;
 
 pub use catalogue::{catalogue_csv, catalogue_markdown, catalogue_table};
@@ -31,4 +33,6 @@ pub use page::Style;
 pub use plan::plan_table;
 pub use plan_markdown::{plan_csv, plan_markdown};
 pub use reconcile::{reconcile_csv, reconcile_markdown, reconcile_table};
+pub use simulate::{simulate_csv, simulate_markdown, simulate_table};
+pub use simulate_compare::{simulate_compare_csv, simulate_compare_markdown, simulate_compare_table};
 pub use textbook::textbook_table;

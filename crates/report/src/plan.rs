@@ -1,7 +1,7 @@
 //! Does it fit, as text? The head, the ledger of the scarcest rank, the KV cache, the verdict, the command.
 
 use plimsoll_api::PlanAnswer;
-use plimsoll_api::answer::{EntryAnswer, RankAnswer, RemedyAnswer};
+use plimsoll_api::answer::{EntryAnswer, GpuHead, ModelHead, ParallelHead, RankAnswer, RemedyAnswer};
 
 use crate::number::{count, interval, percent, short, signed, size, three};
 use crate::page::{Style, bar, clean, left, right, wrap, wrap_command};
@@ -31,7 +31,11 @@ pub fn plan_table(answer: &PlanAnswer, style: Style) -> String {
 
 /// The model: name, parameters, format.
 pub(crate) fn model_line(answer: &PlanAnswer) -> String {
-    let model = &answer.model;
+    model_words(&answer.model)
+}
+
+/// A model: name, parameters, format.
+pub(crate) fn model_words(model: &ModelHead) -> String {
     let active = if model.active_parameters < model.parameters {
         format!(" ({} active)", short(model.active_parameters))
     } else {
@@ -48,13 +52,15 @@ pub(crate) fn model_line(answer: &PlanAnswer) -> String {
 
 /// The engine, the cards, the parallelism.
 pub(crate) fn place_line(answer: &PlanAnswer) -> String {
-    let parallel = answer.parallel;
+    place_words(&format!("{} {}", answer.engine.name, answer.engine.version), &answer.gpu, answer.parallel)
+}
+
+/// An engine on cards, and how a model is divided over them.
+pub(crate) fn place_words(engine: &str, gpu: &GpuHead, parallel: ParallelHead) -> String {
     let kinds = [("tp", parallel.tp), ("pp", parallel.pp), ("dp", parallel.dp), ("ep", parallel.ep)];
     let kinds: Vec<String> =
         kinds.iter().filter(|(_, ranks)| *ranks > 1).map(|(kind, ranks)| format!("{kind} {ranks}")).collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(", {}", kinds.join(" ")) };
-    let gpu = &answer.gpu;
-    let engine = format!("{} {}", answer.engine.name, answer.engine.version);
     let total = format!(" of {}", size(gpu.total_bytes));
     let name = gpu.name.trim_end_matches(&total);
     if name.contains(" + ") {

@@ -3,6 +3,8 @@
 mod arguments;
 mod batch;
 mod plan;
+#[expect(dead_code, reason = "the simulating verb uses it")]
+mod progress;
 mod reconcile;
 mod show;
 mod words;

@@ -4,6 +4,7 @@
 mod files;
 mod logs;
 pub mod profile;
+pub mod rows;
 
 pub use files::Disk;
 pub use logs::read_log;

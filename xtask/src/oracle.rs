@@ -10,6 +10,7 @@ use std::process::Command;
 mod llamacpp;
 mod radix;
 mod schedule;
+mod sglang_sched;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -37,8 +38,8 @@ pub fn run(paths: &[PathBuf], models: Option<&Path>, gguf: Option<&Path>, differ
     }
     if tally.total == 0 {
         println!(
-            "nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv, transformers_kv, llamacpp, sglang_radix \
-             and vllm_sched"
+            "nothing was checked: the forms are oracle_params, oracle_kv, vllm_kv, transformers_kv, llamacpp, sglang_radix, \
+             vllm_sched and sglang_sched"
         );
     }
     Ok(tally.total > 0 && tally.equal == tally.total)
@@ -158,6 +159,9 @@ fn check(file: &Path, models: Option<&Path>, gguf: Option<&Path>, tally: &mut Ta
     } else if radix::is(&oracle) {
         let (total, differences) = radix::compare(&oracle).map_err(anyhow::Error::msg)?;
         tally.things(file, "operations ", total, &differences);
+    } else if sglang_sched::is(&oracle) {
+        let (total, differences) = sglang_sched::compare(&oracle).map_err(anyhow::Error::msg)?;
+        tally.things(file, "steps ", total, &differences);
     } else if oracle.get("steps").is_some() && oracle.get("requests").is_some() {
         tally.schedule(file, &schedule::compare(&bytes));
     } else {

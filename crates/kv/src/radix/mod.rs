@@ -158,6 +158,8 @@ struct Node<V> {
     parent: NodeId,
     children: u32,
     locks: u32,
+    /// Its place among the children of the one above.
+    sibling: u64,
     facts: Facts,
     value: V,
 }
@@ -369,6 +371,11 @@ impl<V: Held> RadixCache<V> {
         self.node(node).parent
     }
 
+    /// Returns a number by which the children of a node stand in the order in which they came.
+    pub fn sibling(&self, node: NodeId) -> u64 {
+        self.node(node).sibling
+    }
+
     /// Shows what is kept for a node and for each above it, upwards.
     pub fn each_above(&self, node: NodeId, mut show: impl FnMut(&V)) {
         let mut at = node;
@@ -446,7 +453,7 @@ impl<V: Held> RadixCache<V> {
         runs::split(&mut node.runs, tokens, &mut runs);
         let rest = node.value.split_off(tokens / page);
         let value = std::mem::replace(&mut node.value, rest);
-        let (above, locks, facts) = (node.above, node.locks, node.facts);
+        let (above, locks, sibling, facts) = (node.above, node.locks, node.sibling, node.facts);
         node.tokens -= tokens;
         node.above += tokens;
         node.facts.above += tokens;
@@ -455,7 +462,7 @@ impl<V: Held> RadixCache<V> {
         let node = &mut self.nodes[upper.index()];
         node.runs = runs;
         (node.tokens, node.above, node.value) = (tokens, above, value);
-        (node.children, node.locks) = (1, locks);
+        (node.children, node.locks, node.sibling) = (1, locks, sibling);
         node.facts.inherit(&facts, self.settings.split_age);
         self.children.replace(lower.0, upper.0);
         self.children.insert(lower.0, hash);
@@ -473,11 +480,13 @@ impl<V: Held> RadixCache<V> {
             let node = &mut self.nodes[id.index()];
             node.runs.clear();
             (node.parent, node.children, node.locks, node.facts) = (parent, 0, 0, facts);
+            node.sibling = accessed as u64;
             return id;
         }
         let id = NodeId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 nodes"));
         let (runs, value) = (Vec::new(), V::default());
-        self.nodes.push(Node { runs, tokens: 0, above: 0, parent, children: 0, locks: 0, facts, value });
+        let sibling = accessed as u64;
+        self.nodes.push(Node { runs, tokens: 0, above: 0, parent, children: 0, locks: 0, sibling, facts, value });
         id
     }
 

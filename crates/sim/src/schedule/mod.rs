@@ -1,6 +1,7 @@
 //! How does each engine form a batch? One file (or folder) per scheduler, behind one trait.
 
 pub mod plain;
+pub mod sglang;
 pub mod steps;
 pub mod trtllm;
 pub mod vllm;

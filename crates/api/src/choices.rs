@@ -10,13 +10,15 @@ use crate::Error;
 /// Keys that are understood and are no flags.
 const PLAIN: [&str; 2] = ["env", "model"];
 
-/// Lays a request's options over those of its command; returns what a reader should know.
+/// Lays a request's options over those of its command, and those that cannot change memory over `inert`; returns what a
+/// reader should know.
 ///
 /// # Errors
 /// [`PlanError::UnknownFlag`] for a key that the engine does not have.
 pub(crate) fn overlay(
     engine: &'static str,
     options: &mut Map<String, Value>,
+    inert: &mut Map<String, Value>,
     asked: &Map<String, Value>,
 ) -> Result<Vec<String>, Error> {
     let mut idle = Vec::new();
@@ -35,7 +37,10 @@ pub(crate) fn overlay(
             _ => plainly(&vllm::flags::FLAGS, vllm::options::KEYS, key, &plain)?,
         };
         match known {
-            Known::Idle(name) => idle.push(flags.spell(name)),
+            Known::Idle(name) => {
+                idle.push(flags.spell(name));
+                inert.insert(name.to_owned(), value.clone());
+            }
             Known::Flag(name, Sense::Negated) if value.is_boolean() => {
                 options.insert(name.to_owned(), Value::from(value == &Value::Bool(false)));
             }

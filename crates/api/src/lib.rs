@@ -11,6 +11,7 @@
 //! ```
 
 pub mod answer;
+mod batched;
 mod choices;
 mod error;
 mod explain;
@@ -27,6 +28,7 @@ mod visible;
 mod world;
 
 pub use answer::{CatalogueAnswer, InspectAnswer, PlanAnswer};
+pub use batched::run_batched;
 pub use error::Error;
 pub use explain::{Explanation, explain};
 pub use inspect::{catalogue, inspect};

@@ -109,8 +109,10 @@ pub struct Prepared {
     pub engine: &'static str,
     /// The release.
     pub version: Version,
-    /// Engine flags.
+    /// Engine flags that can change memory.
     pub options: Map<String, Value>,
+    /// Engine flags that cannot; those of the scheduler are among them.
+    pub inert: Map<String, Value>,
     /// Known quantities.
     pub given: Given,
     /// What came up on the way.
@@ -137,12 +139,12 @@ pub fn plan(request: &PlanRequest, desk: &Desk<'_>) -> Result<PlanAnswer, Error>
 /// [`Error`] naming what is missing, unknown or contradictory.
 pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error> {
     let command = request.command.as_deref().map(launch::parse_str).transpose()?;
-    let (mut options, mut notes, command_engine, command_model, command_version) = match command {
-        Some(command) => (command.options, command.notes, Some(command.engine), command.model, command.version),
-        None => (Map::new(), Vec::new(), None, None, None),
+    let (mut options, mut inert, mut notes, command_engine, command_model, command_version) = match command {
+        Some(launch) => (launch.options, launch.inert, launch.notes, Some(launch.engine), launch.model, launch.version),
+        None => (Map::new(), Map::new(), Vec::new(), None, None, None),
     };
     let engine = engine(request.engine.as_deref(), command_engine)?;
-    notes.extend(choices::overlay(engine, &mut options, &request.options)?);
+    notes.extend(choices::overlay(engine, &mut options, &mut inert, &request.options)?);
     let mut assumptions = Vec::new();
     let built_in = row(engine);
     let version = match request.engine_version.as_ref().or(command_version.as_ref()) {
@@ -183,7 +185,20 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
     };
     let companions = companions(engine, &options, desk)?;
     let profile = desk.profile();
-    Ok(Prepared { loaded, companions, card, cards, engine, version, options, given, notes, assumptions, profile })
+    Ok(Prepared {
+        loaded,
+        companions,
+        card,
+        cards,
+        engine,
+        version,
+        options,
+        inert,
+        given,
+        notes,
+        assumptions,
+        profile,
+    })
 }
 
 /// Opens the files that options name beside the model; those that are no GGUF files are left to the engine's notes.

@@ -1,6 +1,7 @@
 //! Does it fit, and where does the memory go? Engine rules, versioned and sourced, turned into a ledger per rank, a KV
 //! capacity and a verdict.
 
+pub mod batching;
 pub mod engine;
 mod error;
 pub mod generic;
@@ -10,6 +11,7 @@ mod parallel;
 mod plan;
 mod version;
 
+pub use batching::Batching;
 pub use error::Error;
 pub use ledger::{Entry, Formula, Item, Ledger};
 pub use parallel::Parallel;

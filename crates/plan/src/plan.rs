@@ -67,6 +67,8 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The launch command, one argument per item.
     pub launch: Vec<String>,
+    /// What the scheduler runs with; `None` for engines whose scheduler is not modelled.
+    pub batching: Option<crate::Batching>,
 }
 
 /// Bytes between what the scarcest rank has and what it needs: spare when positive, missing when negative.

@@ -49,7 +49,7 @@ pub(super) fn question(
         explicit.extend(command.options.clone());
         notes.extend(command.notes.iter().cloned());
     }
-    notes.extend(choices::overlay(engine.name(), &mut explicit, &request.options)?);
+    notes.extend(choices::overlay(engine.name(), &mut explicit, &mut Map::new(), &request.options)?);
     let mut options = Map::new();
     let resolved = resolved(engine, log, model.used.as_deref(), desk);
     lay(engine, &mut options, &resolved, "the log's settings", &mut Vec::new());
@@ -100,7 +100,7 @@ fn lay(
     let mut unknown = Vec::new();
     for (key, value) in logged {
         let one = Map::from_iter([(key.clone(), value.clone())]);
-        if choices::overlay(engine.name(), options, &one).is_err() {
+        if choices::overlay(engine.name(), options, &mut Map::new(), &one).is_err() {
             unknown.push(key.as_str());
         }
     }

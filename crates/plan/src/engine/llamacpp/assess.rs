@@ -312,6 +312,7 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
         assumptions: case.assumptions.clone(),
         notes,
         launch: launch::command(file, site, &case.options, &case.trial, flash),
+        batching: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! and pools, and everything else must fit in what it leaves.
 
 mod assess;
+pub mod batching;
 mod cells;
 pub mod defaults;
 pub mod flags;
@@ -19,7 +20,7 @@ use self::assess::{Assessed, Case, assess};
 use self::options::Options;
 use self::pools::Refused;
 use crate::engine::Question;
-use crate::{Error, Kv, KvGroup, Margin, Plan, Refusal, Verdict, Version};
+use crate::{Batching, Error, Kv, KvGroup, Margin, Plan, Refusal, Verdict, Version};
 
 /// The engine's name in answers.
 pub const NAME: &str = "sglang";
@@ -117,6 +118,7 @@ fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict) -> Plan {
     let notes = notes(case, &assessed);
     let assumptions = assumptions(case, &assessed);
     let launch = render::launch(case);
+    let batching = Batching::Sglang(batching::batching(case, &assessed));
     let resolved = &assessed.resolved;
     let page = resolved.page.max(1);
     let cells = &assessed.shares[assessed.scarcest].cells;
@@ -149,6 +151,7 @@ fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict) -> Plan {
         assumptions,
         notes,
         launch,
+        batching: Some(batching),
     }
 }
 

@@ -5,6 +5,8 @@ use plimsoll_units::Bytes;
 use serde_json::{Map, Value};
 
 use super::NAME;
+use super::batching::Scheduling;
+use crate::engine::flag::Effect;
 use crate::engine::read::{Reader, truth, whole};
 use crate::{Error, Version};
 
@@ -107,6 +109,8 @@ pub struct Options {
     pub swa_eviction: u64,
     /// `SGLANG_PP_LAYER_PARTITION`.
     pub layer_partition: Option<Vec<u32>>,
+    /// Flags of the scheduler, which change batches and no memory.
+    pub scheduling: Scheduling,
     /// Memory-changing options that are not counted.
     pub uncounted: Vec<String>,
     /// Every option as it was given.
@@ -318,6 +322,7 @@ impl Options {
                 .unwrap_or(128)
                 .clamp(1, 1 << 20),
             layer_partition: partition(&env)?,
+            scheduling: Scheduling::read(&read, version)?,
             uncounted: uncounted(map),
             given: map.clone(),
         };
@@ -456,7 +461,9 @@ fn partition(env: &Map<String, Value>) -> Result<Option<Vec<u32>>, Error> {
 
 /// Options that can change memory and that no rule here counts; switches that are off are none.
 fn uncounted(map: &Map<String, Value>) -> Vec<String> {
-    let counted = |key: &str| READ.contains(&key) || READ_TOO.contains(&key);
+    // What changes batches alone is no news to a plan of memory.
+    let idle = |key: &str| super::flags::FLAGS.named(key).is_some_and(|flag| flag.effect == Effect::Nothing);
+    let counted = |key: &str| READ.contains(&key) || READ_TOO.contains(&key) || idle(key);
     let said = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
     map.iter().filter(|(key, value)| !counted(key) && said(value)).map(|(key, _)| key.clone()).collect()
 }

@@ -112,6 +112,7 @@ impl Outcome {
             notes,
             launch: verdict::command(launch),
             ranks: self.ranks,
+            batching: None,
         }
     }
 

@@ -81,12 +81,15 @@ pub const ALIASES: [(&str, &str); 37] = [
 ];
 
 /// Keys that the engine has and that change no memory.
-pub const INERT_KEYS: [&str; 41] = [
+pub const INERT_KEYS: [&str; 45] = [
     "capacity_scheduler_policy",
     "checkpoint_dir",
+    "context_chunking_policy",
     "copy_on_partial_reuse",
     "disable_kv_cache_reuse",
+    "dynamic_batch_config",
     "enable_block_reuse",
+    "enable_chunked_context",
     "enable_chunked_prefill",
     "enable_iter_perf_stats",
     "enable_partial_reuse",
@@ -122,6 +125,7 @@ pub const INERT_KEYS: [&str; 41] = [
     "tool_parser",
     "trust_remote_code",
     "use_paged_context_fmha",
+    "waiting_queue_policy",
     "workers",
 ];
 

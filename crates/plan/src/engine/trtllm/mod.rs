@@ -4,6 +4,7 @@
 //! what is free for the KV cache (`kvCacheManager.cpp`). With PyTorch: weights, a profile run that measures the peak,
 //! then a part of what the peak left (`pyexecutor/_util.py`).
 
+pub mod batching;
 mod blocks;
 mod fixed;
 pub mod flags;
@@ -25,7 +26,7 @@ pub use keys::{ALIASES, INERT_KEYS, KEYS, UNCOUNTED_KEYS};
 pub use options::{KvDtype, Options, Quantization, canonical, is_known};
 pub use rules::{Backend, DEFAULT_VERSION, MaxTokens, Rounding, Rules, default_backend, rules};
 
-use crate::{Card, Entry, Error, Formula, Given, Item, Kv, Ledger, Plan, Rank, Remedy, Verdict, Version};
+use crate::{Batching, Card, Entry, Error, Formula, Given, Item, Kv, Ledger, Plan, Rank, Remedy, Verdict, Version};
 use launch::Launch;
 use pool::{Group, Pool};
 
@@ -98,6 +99,7 @@ fn outcome<'a>(case: &Case<'a>) -> Result<(Plan, Launch<'a>), Error> {
         assumptions: assumptions(&launch),
         notes: verdict::notes(&launch, &kv, &stages[kv.stage].pool),
         launch: launch::command(&launch),
+        batching: Some(Batching::TensorRtLlm(batching::batching(&launch, &kv))),
     };
     Ok((plan, launch))
 }

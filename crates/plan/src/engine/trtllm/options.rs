@@ -3,6 +3,7 @@
 use plimsoll_facts::tensor::DType;
 use serde_json::{Map, Value};
 
+use super::batching::Scheduling;
 use super::flags;
 use super::keys::{ALIASES, INERT_KEYS, KEYS, UNCOUNTED_KEYS};
 use super::rules::{Backend, Rules, default_backend, rules};
@@ -120,6 +121,8 @@ pub struct Options {
     pub no_overlap: bool,
     /// Whether experts run on DeepGEMM, which keeps a workspace of its own.
     pub deep_gemm: bool,
+    /// Options of the schedulers, which change batches and no memory.
+    pub scheduling: Scheduling,
     /// Keys that can change memory in ways that are not counted.
     pub uncounted: Vec<String>,
 }
@@ -174,13 +177,15 @@ impl Options {
         if value.is_null() {
             return Ok(());
         }
+        self.scheduling.option(&plain, key, value)?;
         let Some(name) = resolve(&plain) else {
             if plain == "gather_all_token_logits" {
                 self.gather_context_logits = switch(key, value)?;
                 self.gather_generation_logits = self.gather_context_logits;
                 return Ok(());
             }
-            if INERT_KEYS.contains(&plain.as_str()) || SECTIONS.contains(&plain.as_str()) {
+            let inner = plain.split_once('.').filter(|(section, _)| SECTIONS.contains(section)).map(|(_, inner)| inner);
+            if INERT_KEYS.contains(&inner.unwrap_or(&plain)) || SECTIONS.contains(&plain.as_str()) {
                 return Ok(());
             }
             let tables = [flags::SERVE, flags::BUILD, flags::RUNTIME];
@@ -353,7 +358,7 @@ fn suggestion(plain: &str) -> String {
     }
 }
 
-fn flag(key: &str, value: &Value, expected: &str) -> Error {
+pub(super) fn flag(key: &str, value: &Value, expected: &str) -> Error {
     let found: String = value.to_string().chars().take(60).collect();
     Error::Flag { flag: key.to_owned(), found, expected: expected.to_owned() }
 }
@@ -372,7 +377,7 @@ fn number(key: &str, value: &Value, least: u64, most: u64) -> Result<u64, Error>
 }
 
 /// Reads a switch as `trtllm-build` (`enable`, `disable`) and YAML write it; a bare flag is on.
-fn switch(key: &str, value: &Value) -> Result<bool, Error> {
+pub(super) fn switch(key: &str, value: &Value) -> Result<bool, Error> {
     let word = value.as_str().map(str::to_ascii_lowercase);
     match (value.as_bool(), word.as_deref()) {
         (Some(on), _) => Ok(on),
@@ -446,7 +451,7 @@ mod tests {
         let plain = read(json!({"tp_size": 2, "free_gpu_memory_fraction": 0.8, "kv_cache_dtype": "fp8"})).unwrap();
         for other in [
             json!({"--tensor-parallel-size": "2", "kv_cache_free_gpu_memory_fraction": "0.8", "kv_dtype": "fp8"}),
-            json!({"tp": 2, "kv_cache_config": {"free_gpu_memory_fraction": 0.8, "dtype": "fp8", "enable_block_reuse": true}}),
+            json!({"tp": 2, "kv_cache_config": {"free_gpu_memory_fraction": 0.8, "dtype": "fp8", "onboard_blocks": true}}),
         ] {
             assert_eq!(read(other.clone()), Ok(plain.clone()), "{other}");
         }

@@ -2,6 +2,7 @@
 //! release that runs decides them.
 
 mod assess;
+pub mod batching;
 pub mod defaults;
 pub mod estimate;
 pub mod flags;
@@ -19,7 +20,7 @@ use plimsoll_units::Bytes;
 
 use self::assess::Assessed;
 use self::options::Options;
-use crate::{Card, Error, Given, Kv, KvGroup, Margin, Plan, Remedy, Verdict, Version};
+use crate::{Batching, Card, Error, Given, Kv, KvGroup, Margin, Plan, Remedy, Verdict, Version};
 
 /// A launch to plan.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,9 @@ pub fn plan(case: &Case<'_>) -> Result<Plan, Error> {
     let assessed = assess::assess(case)?;
     let verdict = verdict(case, &assessed);
     let launch = render::launch(case);
-    Ok(written(case, assessed, verdict, launch))
+    let batching = batching::batching(case.options, &assessed)?;
+    let plan = written(case, assessed, verdict, launch);
+    Ok(Plan { batching: Some(Batching::Vllm(batching)), ..plan })
 }
 
 /// Returns what would make a borderline launch safe: changes with which it fits at both ends of its interval.
@@ -143,6 +146,7 @@ fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict, launch: Vec<St
         assumptions,
         notes,
         launch,
+        batching: None,
     }
 }
 

@@ -6,6 +6,7 @@ use plimsoll_facts::tensor::DType;
 use plimsoll_units::Bytes;
 use serde_json::{Map, Value};
 
+use super::batching::Scheduling;
 use crate::engine::read::{Reader, counts, truth, whole};
 use crate::{Error, Version};
 
@@ -34,6 +35,8 @@ pub const KEYS: &[&str] = &[
     "kv_cache_memory_bytes",
     "language_model_only",
     "limit_mm_per_prompt",
+    "long_prefill_token_threshold",
+    "long_prefill_token_threshold_adaptive",
     "lora_extra_vocab_size",
     "mamba_block_size",
     "mamba_cache_dtype",
@@ -44,7 +47,10 @@ pub const KEYS: &[&str] = &[
     "max_lora_rank",
     "max_loras",
     "max_model_len",
+    "max_num_active_seqs",
     "max_num_batched_tokens",
+    "max_num_partial_prefills",
+    "max_num_scheduled_tokens",
     "max_num_seqs",
     "max_seq_len_to_capture",
     "mm_encoder_tp_mode",
@@ -55,13 +61,17 @@ pub const KEYS: &[&str] = &[
     "performance_mode",
     "pipeline_parallel_size",
     "prefill_context_parallel_size",
+    "prefill_schedule_interval",
     "quantization",
     "rope_scaling",
+    "scheduler_reserve_full_isl",
+    "scheduling_policy",
     "skip_mm_profiling",
     "speculative_config",
     "speculative_model",
     "swap_space",
     "tensor_parallel_size",
+    "watermark",
 ];
 
 /// A launch's options, read and checked.
@@ -151,6 +161,8 @@ pub struct Options {
     pub allow_long: bool,
     /// `VLLM_PP_LAYER_PARTITION`.
     pub layer_partition: Option<Vec<u32>>,
+    /// Flags of the scheduler, which change batches and no memory.
+    pub scheduling: Scheduling,
     /// Offline use (`LLM(...)`) rather than the server: other defaults for batches.
     pub offline: bool,
     /// Keys that are not in [`KEYS`].
@@ -267,6 +279,7 @@ impl Options {
             estimate_graphs: variable("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"),
             allow_long: variable("VLLM_ALLOW_LONG_MAX_MODEL_LEN").unwrap_or(false),
             layer_partition: partition(env.get("VLLM_PP_LAYER_PARTITION"))?,
+            scheduling: Scheduling::read(&read)?,
             offline: false,
             unknown: map.keys().filter(|key| KEYS.binary_search(&key.as_str()).is_err()).cloned().collect(),
             given: Arc::new(map.clone()),

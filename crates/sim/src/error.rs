@@ -24,6 +24,26 @@ pub enum Error {
         /// What it needs.
         why: String,
     },
+    /// A rate of the card that the step's cost needs is not known.
+    #[error("the {what} of {gpu} is not known; give --{knob}")]
+    Rate {
+        /// Name of the card.
+        gpu: String,
+        /// Which rate.
+        what: &'static str,
+        /// The knob that gives it.
+        knob: &'static str,
+    },
+    /// A knob of the step's cost is out of range.
+    #[error("--{knob} is {found}, expected {expected}")]
+    Knob {
+        /// Its name.
+        knob: &'static str,
+        /// Its value.
+        found: f64,
+        /// What is accepted.
+        expected: &'static str,
+    },
     /// Simulated time went beyond 584 years.
     #[error("simulated time ran over after {steps} steps")]
     Endless {

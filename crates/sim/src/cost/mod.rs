@@ -1,6 +1,10 @@
 //! How long does a step take? Behind one trait: a fixed time, a simple roofline, and room for a better model.
 
+pub mod roofline;
+
 use plimsoll_units::Nanos;
+
+pub use roofline::Roofline;
 
 /// What a step computes, as far as its time depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -22,7 +22,7 @@ fn check(folder: &Path) -> usize {
 
 #[test]
 fn every_operation_of_the_fixtures_is_equal() {
-    assert_eq!(check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sglang_radix")), 3);
+    assert_eq!(check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sglang_radix")), 9);
 }
 
 #[test]

@@ -269,8 +269,10 @@ impl Watch for Metrics {
         self.timeline.stand(&levels, step.end, u64::from(step.shape.sampled));
         self.now = step.end;
         let measured = self.timeline.measures(step.end);
-        for (gap, count) in self.gaps.drain(..).filter(|_| measured) {
-            self.itl.add(gap, count);
+        if !self.gaps.is_empty() {
+            for (gap, count) in self.gaps.drain(..).filter(|_| measured) {
+                self.itl.add(gap, count);
+            }
         }
         if !measured {
             return;

@@ -76,12 +76,15 @@ pub fn read(text: &[u8]) -> Result<Workload, String> {
 }
 
 fn config(value: &Value, version: Version) -> Result<Config, String> {
-    const KNOWN: [&str; 15] = [
+    const KNOWN: [&str; 18] = [
         "block_size",
         "num_blocks",
         "max_num_seqs",
         "max_num_batched_tokens",
         "max_model_len",
+        "max_num_active_seqs",
+        "max_num_scheduled_tokens",
+        "prefill_schedule_interval",
         "prefix_caching",
         "chunked_prefill",
         "policy",
@@ -114,6 +117,13 @@ fn config(value: &Value, version: Version) -> Result<Config, String> {
     config.max_seqs = number("max_num_seqs")?;
     config.max_batched_tokens = number("max_num_batched_tokens")?;
     config.max_model_len = number("max_model_len")?;
+    let some = |key: &str| match value.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => number(key).map(Some),
+    };
+    config.max_active_seqs = some("max_num_active_seqs")?;
+    config.max_scheduled_tokens = some("max_num_scheduled_tokens")?;
+    config.prefill_interval = optional("prefill_schedule_interval", 1)?;
     config.prefix_caching = flag("prefix_caching", true)?;
     config.chunked_prefill = flag("chunked_prefill", true)?;
     config.long_prefill_token_threshold = optional("long_prefill_token_threshold", 0)?;
@@ -130,10 +140,7 @@ fn config(value: &Value, version: Version) -> Result<Config, String> {
     if let Some(watermark) = value.get("watermark") {
         config.watermark = watermark.as_f64().ok_or("config.watermark is not a number")?;
     }
-    config.retention = match value.get("prefix_cache_retention_interval") {
-        None | Some(Value::Null) => None,
-        Some(_) => Some(number("prefix_cache_retention_interval")?),
-    };
+    config.retention = some("prefix_cache_retention_interval")?;
     Ok(config)
 }
 

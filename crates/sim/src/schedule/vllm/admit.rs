@@ -18,6 +18,8 @@ pub(super) enum Attempt {
         /// Blocks.
         needed: u32,
     },
+    /// Prompts are held back in this step.
+    Deferred,
     /// Its prompt is longer than the budget's rest and may not be cut.
     TooLong,
 }
@@ -26,7 +28,7 @@ impl Vllm {
     /// Admits waiting requests in order (vLLM v1/core/sched/scheduler.py, `schedule`: 0.11.0:335-545, 0.33.0:1050-1610).
     pub(super) fn admit(&mut self, requests: &mut Requests, batch: &mut Batch, threshold: u32, budget: &mut u32) {
         self.passed.clear();
-        while *budget > 0 && self.running.len() < self.config.max_seqs as usize {
+        while *budget > 0 && self.running.len() < self.config.seats() {
             let Some(slot) = self.waiting.peek() else { break };
             match self.attempt(slot, threshold, *budget, requests) {
                 Attempt::Admit { cached, tokens } => {
@@ -34,7 +36,7 @@ impl Vllm {
                     self.seat(slot, cached, tokens, requests, batch);
                     *budget -= tokens;
                 }
-                Attempt::Blocked { .. } => break,
+                Attempt::Blocked { .. } | Attempt::Deferred => break,
                 Attempt::TooLong if self.rules.passes_over_long => {
                     self.waiting.pop();
                     self.passed.push(slot);
@@ -68,6 +70,9 @@ impl Vllm {
             hit.tokens
         };
         let mut tokens = known - cached;
+        if tokens > 1 && self.cadence.defers() {
+            return Attempt::Deferred;
+        }
         if threshold > 0 {
             tokens = tokens.min(threshold);
         }
@@ -119,7 +124,11 @@ impl Vllm {
         self.slack += room - self.groups() * i64::from(reached);
         self.remember(seat, slot, reached.min(known), requests);
         batch.entries.push(Entry { slot, tokens, context: cached });
-        let tokens = if reached == known { known + 1 } else { known };
-        self.running.push(Runner { slot, seat: Some(seat), computed: reached, tokens, due: 0 });
+        if cached < known - 1 {
+            self.cadence.prefilled();
+        }
+        let partial = reached < known;
+        let tokens = if partial { known } else { known + 1 };
+        self.running.push(Runner { slot, seat: Some(seat), computed: reached, tokens, partial, due: 0 });
     }
 }

@@ -29,8 +29,14 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// Most requests that run at once (`max_num_seqs`).
     pub max_seqs: u32,
+    /// Fewer that run at once, where they are set (`max_num_active_seqs`, 0.33).
+    pub max_active_seqs: Option<u32>,
     /// Most tokens of a step (`max_num_batched_tokens`).
     pub max_batched_tokens: u32,
+    /// Fewer that are given out in a step, where they are set (`max_num_scheduled_tokens`, from 0.18).
+    pub max_scheduled_tokens: Option<u32>,
+    /// Prompts are computed in every so many steps (`prefill_schedule_interval`, 0.33; 1 for every step).
+    pub prefill_interval: u32,
     /// Longest sequence (`max_model_len`).
     pub max_model_len: u32,
     /// Whether contents are found again (`enable_prefix_caching`).
@@ -65,7 +71,10 @@ impl Config {
             blocks,
             groups: vec![Group { reach: Reach::Full, block_tokens: SIXTEEN }],
             max_seqs: 256,
+            max_active_seqs: None,
             max_batched_tokens: 2048,
+            max_scheduled_tokens: None,
+            prefill_interval: 1,
             max_model_len: 1 << 31,
             prefix_caching: true,
             chunked_prefill: true,
@@ -88,6 +97,9 @@ impl Config {
             ("max_num_seqs", self.max_seqs),
             ("max_num_batched_tokens", self.max_batched_tokens),
             ("max_model_len", self.max_model_len),
+            ("max_num_active_seqs", self.max_active_seqs.unwrap_or(1)),
+            ("max_num_scheduled_tokens", self.max_scheduled_tokens.unwrap_or(1)),
+            ("prefill_schedule_interval", self.prefill_interval),
         ] {
             if value == 0 {
                 return refuse(format!("{name} is 0, and must be at least 1"));
@@ -101,6 +113,15 @@ impl Config {
         }
         if self.watermark > 0.0 && !rules.has_watermark {
             return refuse(format!("vLLM {} has no watermark; 0.24 and later have", self.version));
+        }
+        if self.max_active_seqs.is_some() && !rules.has_adaptive_threshold {
+            return refuse(format!("vLLM {} has no max_num_active_seqs; 0.33 has", self.version));
+        }
+        if self.max_scheduled_tokens.is_some() && self.version < Version::new(0, 18, 0) {
+            return refuse(format!("vLLM {} has no max_num_scheduled_tokens; 0.18 and later have", self.version));
+        }
+        if self.prefill_interval > 1 && !rules.has_prefill_interval {
+            return refuse(format!("vLLM {} has no prefill_schedule_interval on one engine; 0.33 has", self.version));
         }
         if self.adaptive_threshold && !rules.has_adaptive_threshold {
             return refuse(format!("vLLM {} has no long_prefill_token_threshold_adaptive; 0.33 has", self.version));
@@ -150,6 +171,16 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Returns the most tokens that are given out in a step.
+    pub(super) fn budget(&self) -> u32 {
+        self.max_batched_tokens.min(self.max_scheduled_tokens.unwrap_or(u32::MAX))
+    }
+
+    /// Returns the most requests that run at once.
+    pub(super) fn seats(&self) -> usize {
+        self.max_seqs.min(self.max_active_seqs.unwrap_or(u32::MAX)) as usize
     }
 
     /// Returns the most tokens of one request in a step, 0 for no limit (config/scheduler.py:213, 0.11.0).

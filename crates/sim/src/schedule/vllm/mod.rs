@@ -2,6 +2,7 @@
 //! prefix cache asked for each, and the last request's blocks taken away when there are too few.
 
 mod admit;
+mod cadence;
 mod config;
 mod queue;
 mod rules;
@@ -15,6 +16,7 @@ use plimsoll_units::Nanos;
 pub use config::{Config, Policy};
 pub use rules::Rules;
 
+use self::cadence::Cadence;
 use self::queue::Queue;
 use self::stretch::Stretch;
 use self::trail::Trail;
@@ -51,6 +53,7 @@ pub struct Vllm {
     cursor: usize,
     probe: Probe,
     passed: Vec<Slot>,
+    cadence: Cadence,
     stretch: Stretch,
 }
 
@@ -64,6 +67,8 @@ struct Runner {
     computed: u32,
     /// Tokens that will be known when that step is over.
     tokens: u32,
+    /// Whether its last step left some of its tokens to compute.
+    partial: bool,
     /// Below so many computed tokens a step of one token changes nothing in the cache.
     due: u32,
 }
@@ -121,6 +126,7 @@ impl Vllm {
             cursor: 0,
             probe: Probe { number: None, trail: Trail::new(block), hit: Hit::new() },
             passed: Vec::new(),
+            cadence: Cadence::new(config.prefill_interval),
             stretch: Stretch::default(),
             config,
         })
@@ -187,7 +193,8 @@ impl Scheduler for Vllm {
         debug_assert_eq!(self.ended, 0, "complete() comes before the next step");
         self.cursor = 0;
         let threshold = self.threshold_now();
-        let mut budget = self.config.max_batched_tokens;
+        let mut budget = self.config.budget();
+        self.cadence.begin(self.running.iter().any(|runner| !runner.partial));
         if self.stretch.take_halfway() {
             self.resume_halfway(batch, &mut budget);
         } else {
@@ -195,7 +202,9 @@ impl Scheduler for Vllm {
         }
         if batch.preempted.is_empty() {
             self.admit(requests, batch, threshold, &mut budget);
+            self.cadence.admitted(self.waiting.len());
         }
+        self.cadence.end(!batch.entries.is_empty());
     }
 
     fn finish(&mut self, slot: Slot, _requests: &Requests) {
@@ -286,7 +295,7 @@ impl Scheduler for Vllm {
         let tables: usize = self.cache.open_seats();
         assert_eq!(tables, self.running.len(), "blocks of a request that does not run");
         assert_eq!(self.waiting.len() + self.running.len(), requests.len(), "a request is lost");
-        assert!(self.running.len() <= self.config.max_seqs as usize, "too many run");
+        assert!(self.running.len() <= self.config.seats(), "too many run");
         let mut slots: Vec<Slot> = self.waiting.iter().chain(self.running.iter().map(|runner| runner.slot)).collect();
         slots.sort_unstable();
         slots.dedup();

@@ -35,6 +35,9 @@ pub struct Rules {
     pub spares_lone_prefill: bool,
     /// That threshold can be raised to a fair share of the step's tokens (v1/core/sched/scheduler.py:754-760, 0.33.0).
     pub has_adaptive_threshold: bool,
+    /// Prompts can be held back for some steps (v1/core/sched/scheduler.py:762-790, 0.33.0; before, only together with other
+    /// ranks).
+    pub has_prefill_interval: bool,
     /// `max_num_partial_prefills` above 1 sets the long-prefill threshold to 4 % of the longest sequence where it is not
     /// set (config/scheduler.py, until 0.26); it does nothing else.
     pub has_partial_prefills: bool,
@@ -68,6 +71,7 @@ impl Rules {
             has_watermark: from(24),
             spares_lone_prefill: from(31),
             has_adaptive_threshold: from(31),
+            has_prefill_interval: from(31),
             has_partial_prefills: !from(27),
             refuses_full_prompt: from(13),
             manner: Manner {

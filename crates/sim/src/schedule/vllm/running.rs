@@ -29,7 +29,7 @@ impl Vllm {
         while place < self.running.len() && *budget > 0 {
             let runner = &mut self.running[place];
             let left = runner.tokens - runner.computed;
-            if left == 1 && runner.computed < runner.due {
+            if left == 1 && runner.computed < runner.due && !runner.partial {
                 batch.entries.push(Entry { slot: runner.slot, tokens: 1, context: runner.computed });
                 runner.computed += 1;
                 runner.tokens += 1;
@@ -41,7 +41,7 @@ impl Vllm {
             let limit = if threshold == 0 { u32::MAX } else { threshold };
             let room = (self.config.max_model_len - 1).saturating_sub(runner.computed);
             let tokens = left.min(limit).min(*budget).min(room);
-            if tokens == 0 {
+            if tokens == 0 || runner.partial && self.cadence.defers() {
                 place += 1;
                 continue;
             }
@@ -84,7 +84,11 @@ impl Vllm {
         runner.computed += tokens;
         self.slack -= i64::from(tokens) * self.config.groups.len() as i64;
         let runner = &mut self.running[own];
-        if runner.computed == runner.tokens {
+        if runner.partial {
+            self.cadence.prefilled();
+        }
+        runner.partial = runner.computed < runner.tokens;
+        if !runner.partial {
             runner.tokens += 1;
         }
         *place += 1;

@@ -47,7 +47,7 @@ impl Vllm {
     /// Says for how many steps all running requests will do nothing but decode, as long as nobody can come in.
     pub(super) fn begin_stretch(&mut self, requests: &Requests, decoding: &mut Vec<Slot>) -> u32 {
         let count = self.running.len();
-        if count == 0 || count > self.config.max_batched_tokens as usize || self.stretch.halfway {
+        if count == 0 || count > self.config.budget() as usize || self.stretch.halfway {
             return 0;
         }
         let mut most = u32::MAX;
@@ -56,7 +56,7 @@ impl Vllm {
             let request = &requests[runner.slot];
             // The last token is another kind of step: someone leaves.
             most = most.min(request.output_tokens.saturating_sub(request.generated).saturating_sub(1));
-            if most == 0 || runner.tokens - runner.computed != 1 || runner.tokens >= self.config.max_model_len {
+            if most == 0 || runner.partial || runner.tokens >= self.config.max_model_len {
                 return 0;
             }
         }
@@ -89,15 +89,18 @@ impl Vllm {
         self.stretch.needed = None;
         let Some(head) = self.waiting.peek() else { return true };
         let count = self.running.len();
-        if count >= self.config.max_seqs as usize || count >= self.config.max_batched_tokens as usize {
+        if self.config.prefill_interval > 1 {
+            return false;
+        }
+        if count >= self.config.seats() || count >= self.config.budget() as usize {
             return true;
         }
         if !self.config.chunked_prefill && self.rules.passes_over_long {
             return false;
         }
-        let budget = self.config.max_batched_tokens - count as u32;
+        let budget = self.config.budget() - count as u32;
         match self.attempt(head, self.threshold_now(), budget, requests) {
-            Attempt::Admit { .. } => false,
+            Attempt::Admit { .. } | Attempt::Deferred => false,
             // The budget is the same in every step.
             Attempt::TooLong => !self.cache.is_caching(),
             Attempt::Blocked { needed } => {
@@ -180,6 +183,7 @@ impl Vllm {
             runner.computed += self.stretch.ticks;
             runner.tokens += steps;
         }
+        self.cadence.skip(self.stretch.ticks, self.waiting.len());
         self.stretch.ticks = 0;
         self.cache.watch_off();
     }

@@ -184,6 +184,8 @@ struct State {
     shape: Shape,
     finished: Vec<Slot>,
     decoding: Vec<Slot>,
+    /// Preemptions since the last token came out.
+    barren: usize,
     outcome: Outcome,
 }
 
@@ -282,6 +284,10 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             waiting: self.scheduler.waiting(),
             running: self.scheduler.running(),
         });
+        // An engine would take blocks away and begin again for ever.
+        if self.state.barren > 100 + 10 * self.state.requests.len() {
+            return Err(self.stuck());
+        }
         Ok(())
     }
 
@@ -289,6 +295,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
     fn generate(&mut self, start: Nanos, end: Nanos) -> u64 {
         let state = &mut self.state;
         state.finished.clear();
+        state.barren += state.batch.preempted.len();
         let (mut alike, usual, mut recomputed) = (0, end - start, 0);
         for entry in &state.batch.entries {
             let request = &mut state.requests[entry.slot];
@@ -309,6 +316,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             }
             request.last_token = end;
             request.generate(1);
+            state.barren = 0;
             if request.is_done() {
                 state.finished.push(entry.slot);
             }

@@ -1,0 +1,185 @@
+//! How fast is a simulation? Requests and steps a second of vLLM's scheduler on one thread:
+//! `cargo bench -p plimsoll-sim --bench simulate`.
+
+#![expect(clippy::print_stdout, reason = "the figures are the benchmark's output")]
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use plimsoll_kv::{Content, Group, Reach};
+use plimsoll_sim::cost::{Cost, Shape};
+use plimsoll_sim::load::{List, Source};
+use plimsoll_sim::schedule::vllm::{Config, Vllm};
+use plimsoll_sim::{Arrival, Error, Outcome, Settings, Watch, run};
+use plimsoll_units::Nanos;
+
+/// About 4.4 ms a step, and a little more the more it does.
+struct Step;
+
+impl Cost for Step {
+    fn step(&mut self, shape: &Shape) -> Nanos {
+        Nanos::new(4_400_000 + 1_000 * shape.tokens() + shape.decode_context / 100)
+    }
+}
+
+struct Blind;
+
+impl Watch for Blind {}
+
+/// Requests of equal lengths at random times, made when they are asked for.
+struct Poisson {
+    left: u64,
+    next: Nanos,
+    gap: f64,
+    word: u64,
+    prompt: u32,
+    output: u32,
+}
+
+impl Poisson {
+    fn new(requests: u64, per_second: f64, prompt: u32, output: u32) -> Self {
+        Poisson { left: requests, next: Nanos::ZERO, gap: 1e9 / per_second, word: 1, prompt, output }
+    }
+}
+
+impl Source for Poisson {
+    fn peek(&mut self) -> Result<Option<Nanos>, Error> {
+        Ok((self.left > 0).then_some(self.next))
+    }
+
+    fn take(&mut self) -> Result<Option<Arrival>, Error> {
+        let mut prompt = Content::new();
+        prompt.push(2 * self.left, 0, self.prompt);
+        let arrival = Arrival {
+            at: self.next,
+            prompt,
+            output_tokens: self.output,
+            max_tokens: self.output,
+            output_stream: 2 * self.left + 1,
+            priority: 0,
+            sample_of: None,
+            mark: 0,
+        };
+        self.left -= 1;
+        // xorshift64, and the inverse of the exponential distribution.
+        self.word ^= self.word << 13;
+        self.word ^= self.word >> 7;
+        self.word ^= self.word << 17;
+        let uniform = ((self.word >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        self.next = self.next + Nanos::new((-libm::log(uniform) * self.gap) as u64);
+        Ok(Some(arrival))
+    }
+}
+
+fn measure(name: &str, config: &Config, mut source: impl Source, jumps: bool) -> Outcome {
+    let mut scheduler = Vllm::new(config.clone()).expect("settings that are taken");
+    let begin = Instant::now();
+    let settings = Settings { jumps, verify: false };
+    let outcome = run(&mut scheduler, &mut Step, &mut source, &mut Blind, settings).expect("a run that ends");
+    let seconds = begin.elapsed().as_secs_f64();
+    let (requests, steps) = (outcome.finished as f64 / seconds, outcome.steps as f64 / seconds);
+    println!("{name}: {seconds:.3} s, {requests:.0} requests/s, {steps:.0} steps/s ({} steps)", outcome.steps);
+    outcome
+}
+
+fn main() {
+    let mut config = Config::new("0.33.0".parse().expect("a version"), 26_312);
+    for caching in [false, true] {
+        config.prefix_caching = caching;
+        let with = if caching { "with" } else { "without" };
+        let jumped = measure(
+            &format!("10 000 x 512/512, 10/s, {with} prefix cache, jumps"),
+            &config,
+            Poisson::new(10_000, 10.0, 512, 512),
+            true,
+        );
+        let stepped = measure(
+            &format!("10 000 x 512/512, 10/s, {with} prefix cache, steps"),
+            &config,
+            Poisson::new(10_000, 10.0, 512, 512),
+            false,
+        );
+        assert_eq!(jumped, stepped, "jumps change nothing");
+        let mut crowd = config.clone();
+        crowd.max_seqs = 64;
+        let at_once = || Poisson::new(640, 1e6, 512, 2048);
+        measure(&format!("64 running, {with} prefix cache, steps"), &crowd, at_once(), false);
+        measure(&format!("64 running, {with} prefix cache, jumps"), &crowd, at_once(), true);
+        measure(
+            &format!("1 000 000 x 512/512, 10/s, {with} prefix cache, jumps"),
+            &config,
+            Poisson::new(1_000_000, 10.0, 512, 512),
+            true,
+        );
+        println!("memory: {} MiB at most", peak());
+    }
+    conversation();
+}
+
+/// The Mooncake conversation trace: each hash id is 512 tokens of its own.
+fn conversation() {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from);
+    let folder = shared.join("data/traces");
+    let Some(text) = find(&folder) else {
+        println!("SKIPPED: no Mooncake conversation trace below {}", folder.display());
+        return;
+    };
+    let arrivals: Vec<Arrival> = text.lines().zip(0..).filter_map(|(line, number)| arrival(line, number)).collect();
+    let mut config = Config::new("0.33.0".parse().expect("a version"), 16_384);
+    let block_tokens = std::num::NonZeroU32::new(512).expect("512 is not 0");
+    config.groups = vec![Group { reach: Reach::Full, block_tokens }];
+    config.max_batched_tokens = 8192;
+    for jumps in [true, false] {
+        let with = if jumps { "jumps" } else { "steps" };
+        measure(&format!("Mooncake conversation, {with}"), &config, List::new(arrivals.clone()), jumps);
+    }
+}
+
+fn find(folder: &std::path::Path) -> Option<String> {
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir()
+            && let Some(text) = find(&path)
+        {
+            return Some(text);
+        }
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        if !name.contains("conversation") || !name.contains(".jsonl") {
+            continue;
+        }
+        let unpacked = std::process::Command::new("gzip").arg("-dcf").arg(&path).output().ok()?;
+        return String::from_utf8(unpacked.stdout).ok();
+    }
+    None
+}
+
+fn arrival(line: &str, number: u64) -> Option<Arrival> {
+    let row: serde_json::Value = serde_json::from_str(line).ok()?;
+    let field = |key: &str| row.get(key)?.as_u64();
+    let (mut left, output) = (field("input_length")? as u32, field("output_length")?.max(1) as u32);
+    let mut prompt = Content::new();
+    for id in row.get("hash_ids")?.as_array()? {
+        let len = left.min(512);
+        prompt.push(id.as_u64()?, 0, len);
+        left -= len;
+    }
+    Some(Arrival {
+        at: Nanos::new(field("timestamp")? * 1_000_000),
+        prompt,
+        output_tokens: output,
+        max_tokens: output,
+        output_stream: (1 << 63) + number,
+        priority: 0,
+        sample_of: None,
+        mark: 0,
+    })
+}
+
+/// The most memory that the process held so far, in MiB, where the system says it.
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.map_or_else(|| "an unknown number of".to_owned(), |kib| format!("{:.1}", kib / 1024.0))
+}

@@ -5,6 +5,8 @@ mod files;
 mod logs;
 pub mod profile;
 pub mod rows;
+mod traces;
 
 pub use files::Disk;
 pub use logs::read_log;
+pub use traces::{Opened, open_trace};

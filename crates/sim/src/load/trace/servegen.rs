@@ -33,7 +33,7 @@ pub struct Pool {
 struct Client {
     windows: Vec<Window>,
     /// Prompt and output lengths from a second on; windows without any are absent.
-    lengths: Vec<(u64, [Distribution; 2])>,
+    lengths: Option<Vec<(u64, [Distribution; 2])>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,7 +115,7 @@ impl Pool {
         if what == "trace.csv" {
             client.windows = windows(path, text)?;
         } else {
-            client.lengths = datasets(path, text)?;
+            client.lengths = Some(datasets(path, text)?);
         }
         Ok(true)
     }
@@ -130,11 +130,18 @@ impl Pool {
     /// # Errors
     /// [`Error::Load`] when a client has no windows or others than the rest, or a rate makes no sense.
     pub fn source(self, options: Options, seed: u64) -> Result<ServeGen, Error> {
-        let clients: Vec<(u32, Client)> = self.clients.into_iter().collect();
+        let all = self.clients.len();
+        let mut report = Report::default();
+        let mut clients: Vec<(u32, Client)> = self.clients.into_iter().collect();
+        // The generator knows a client by its lengths; the published pools have some without.
+        clients.retain(|(_, client)| client.lengths.is_some());
+        report.no_dataset = all - clients.len();
         let first = clients.first().map(|(_, client)| &client.windows);
         let starts: Vec<u64> = first.into_iter().flatten().map(|window| window.start).collect();
         if starts.is_empty() {
-            return Err(Error::Load("no ServeGen client: no chunk-N-trace.csv with any window".to_owned()));
+            return Err(Error::Load(
+                "no ServeGen client: no chunk-N with both windows (-trace.csv) and lengths (-dataset.json)".to_owned(),
+            ));
         }
         for (number, client) in &clients {
             if !client.windows.iter().map(|window| window.start).eq(starts.iter().copied()) {
@@ -150,7 +157,6 @@ impl Pool {
             )));
         }
         let clients = clients.into_iter().map(|(number, client)| (u64::from(number), client)).collect();
-        let report = Report::default();
         Ok(ServeGen { clients, starts, options, seed, window: 0, ready: Vec::new(), sent: 0, report })
     }
 }
@@ -158,6 +164,8 @@ impl Pool {
 /// What was left out so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Clients that have arrivals but no file of lengths; the authors' generator does not know them either.
+    pub no_dataset: usize,
     /// Requests of clients that have no lengths yet when they send.
     pub no_lengths: u64,
     /// Requests without a prompt or an output token.
@@ -244,8 +252,9 @@ impl ServeGen {
         let stretch = if now > 0.0 { size / now } else { 0.0 };
         // The last gap ends with the window.
         times.pop();
-        let known = client.lengths.partition_point(|(from, _)| *from <= self.starts[window]);
-        let Some((_, [prompts, outputs])) = known.checked_sub(1).and_then(|place| client.lengths.get(place)) else {
+        let lengths = client.lengths.as_deref().unwrap_or_default();
+        let known = lengths.partition_point(|(from, _)| *from <= self.starts[window]);
+        let Some((_, [prompts, outputs])) = known.checked_sub(1).and_then(|place| lengths.get(place)) else {
             self.report.no_lengths += times.len() as u64;
             return Ok(());
         };

@@ -53,6 +53,19 @@ impl Content {
         assert!(self.try_push(stream, from, len), "a sequence holds fewer than 2^32 tokens");
     }
 
+    /// Appends the next tokens of the stream that it ends with. Returns false, and leaves the sequence as it is, when it is
+    /// empty or would be too long.
+    #[must_use = "a sequence that is too long is left as it was"]
+    pub fn try_grow(&mut self, len: u32) -> bool {
+        let Some(last) = self.runs.last_mut() else { return false };
+        let (Some(all), Some(_)) = (self.len.checked_add(len), last.from.checked_add(last.len + len)) else {
+            return false;
+        };
+        self.len = all;
+        last.len += len;
+        true
+    }
+
     /// Appends another sequence.
     ///
     /// # Panics

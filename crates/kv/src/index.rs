@@ -1,29 +1,48 @@
 //! Which blocks hold this content? A hash table whose chains run through the blocks themselves, so that it never grows.
 
+/// Everything about a block, in half a cache line: nearly every change of one field needs others of the same block.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
+pub(crate) struct Node {
+    /// What it is found by, 0 for none.
+    key: u64,
+    /// Who hold it.
+    pub references: u32,
+    /// Neighbours in the free queue, valid while nobody holds it.
+    pub next: u32,
+    pub previous: u32,
+    /// Next block of the bucket's chain, valid where the block stands in one: the oldest of each key does.
+    chain: u32,
+    /// Ring of the blocks of one key, oldest first.
+    younger: u32,
+    older: u32,
+}
+
 /// Blocks by key. A block has one key or none; several blocks may have the same, and the oldest is found.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     /// First block of each bucket's chain, 0 when it is empty. The bucket is the key's low bits: keys are mixed already.
     buckets: Vec<u32>,
-    /// Key of each block, 0 for none.
-    keys: Vec<u64>,
-    /// Next block of the chain, valid where the block stands in one: the oldest of each key does.
-    chain: Vec<u32>,
-    /// Ring of the blocks of one key, oldest first.
-    younger: Vec<u32>,
-    older: Vec<u32>,
+    pub nodes: Vec<Node>,
 }
 
 impl Index {
     pub(crate) fn new(blocks: u32) -> Self {
         let blocks = blocks as usize;
-        let buckets = vec![0; blocks.next_power_of_two()];
-        let list = vec![0; blocks];
-        Index { buckets, keys: vec![0; blocks], chain: list.clone(), younger: list.clone(), older: list }
+        // Twice as many buckets as blocks: most chains are empty or one long.
+        Index { buckets: vec![0; 2 * blocks.next_power_of_two()], nodes: vec![Node::default(); blocks] }
+    }
+
+    pub(crate) fn node(&mut self, block: u32) -> &mut Node {
+        &mut self.nodes[block as usize]
+    }
+
+    fn at(&self, block: u32) -> &Node {
+        &self.nodes[block as usize]
     }
 
     pub(crate) fn key(&self, block: u32) -> Option<u64> {
-        Some(self.keys[block as usize]).filter(|&key| key != 0)
+        Some(self.at(block).key).filter(|&key| key != 0)
     }
 
     fn bucket(&self, key: u64) -> usize {
@@ -32,8 +51,8 @@ impl Index {
 
     pub(crate) fn first(&self, key: u64) -> Option<u32> {
         let mut block = self.buckets[self.bucket(key)];
-        while block != 0 && self.keys[block as usize] != key {
-            block = self.chain[block as usize];
+        while block != 0 && self.at(block).key != key {
+            block = self.at(block).chain;
         }
         (block != 0).then_some(block)
     }
@@ -41,60 +60,60 @@ impl Index {
     /// # Panics
     /// When the block is the null block or has a key.
     pub(crate) fn insert(&mut self, block: u32, key: u64) {
-        let at = block as usize;
-        assert!(block != 0 && self.keys[at] == 0, "block {block} is remembered already");
+        assert!(block != 0 && self.at(block).key == 0, "block {block} is remembered already");
         let oldest = self.first(key);
-        self.keys[at] = key;
         if let Some(oldest) = oldest {
-            let youngest = self.older[oldest as usize];
-            (self.older[at], self.younger[at]) = (youngest, oldest);
-            self.younger[youngest as usize] = block;
-            self.older[oldest as usize] = block;
+            let youngest = self.at(oldest).older;
+            let node = self.node(block);
+            (node.key, node.older, node.younger) = (key, youngest, oldest);
+            self.node(youngest).younger = block;
+            self.node(oldest).older = block;
         } else {
             let bucket = self.bucket(key);
-            (self.older[at], self.younger[at]) = (block, block);
-            self.chain[at] = self.buckets[bucket];
-            self.buckets[bucket] = block;
+            let chain = std::mem::replace(&mut self.buckets[bucket], block);
+            let node = self.node(block);
+            (node.key, node.older, node.younger, node.chain) = (key, block, block, chain);
         }
     }
 
     pub(crate) fn remove(&mut self, block: u32) -> Option<u64> {
-        let at = block as usize;
-        let key = self.key(block)?;
-        let (older, younger) = (self.older[at], self.younger[at]);
+        let Node { key, older, younger, chain: rest, .. } = *self.at(block);
+        if key == 0 {
+            return None;
+        }
         let bucket = self.bucket(key);
         let mut before = None;
         let mut oldest = self.buckets[bucket];
-        while self.keys[oldest as usize] != key {
+        while self.at(oldest).key != key {
             before = Some(oldest);
-            oldest = self.chain[oldest as usize];
+            oldest = self.at(oldest).chain;
         }
         if oldest == block {
             // The next of the same key takes its place in the chain, or the chain closes over it.
-            let rest = self.chain[at];
             let heir = if younger == block { rest } else { younger };
             if younger != block {
-                self.chain[younger as usize] = rest;
+                self.node(younger).chain = rest;
             }
             match before {
-                Some(before) => self.chain[before as usize] = heir,
+                Some(before) => self.node(before).chain = heir,
                 None => self.buckets[bucket] = heir,
             }
         }
-        self.younger[older as usize] = younger;
-        self.older[younger as usize] = older;
-        self.keys[at] = 0;
+        if younger != block {
+            self.node(older).younger = younger;
+            self.node(younger).older = older;
+        }
+        self.node(block).key = 0;
         Some(key)
     }
 
     pub(crate) fn clear(&mut self) {
         self.buckets.fill(0);
-        self.keys.fill(0);
+        self.nodes.iter_mut().for_each(|node| node.key = 0);
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let lists = self.buckets.capacity() + self.chain.capacity() + self.younger.capacity() + self.older.capacity();
-        size_of::<u32>() * lists + size_of::<u64>() * self.keys.capacity()
+        size_of::<u32>() * self.buckets.capacity() + size_of::<Node>() * self.nodes.capacity()
     }
 
     /// # Panics
@@ -104,22 +123,22 @@ impl Index {
         for (bucket, &first) in self.buckets.iter().enumerate() {
             let mut oldest = first;
             while oldest != 0 {
-                let key = self.keys[oldest as usize];
+                let key = self.at(oldest).key;
                 assert!(key != 0 && self.bucket(key) == bucket, "block {oldest} is in a wrong chain");
                 let mut block = oldest;
                 loop {
-                    assert_eq!(self.keys[block as usize], key, "block {block} is in a wrong ring");
-                    assert_eq!(self.older[self.younger[block as usize] as usize], block, "a torn ring");
+                    assert_eq!(self.at(block).key, key, "block {block} is in a wrong ring");
+                    assert_eq!(self.at(self.at(block).younger).older, block, "a torn ring");
                     found += 1;
-                    block = self.younger[block as usize];
+                    block = self.at(block).younger;
                     if block == oldest {
                         break;
                     }
                 }
-                oldest = self.chain[oldest as usize];
+                oldest = self.at(oldest).chain;
             }
         }
-        let keyed = self.keys.iter().filter(|&&key| key != 0).count();
+        let keyed = self.nodes.iter().filter(|node| node.key != 0).count();
         assert_eq!(found, keyed, "blocks with a key that nobody finds");
     }
 }

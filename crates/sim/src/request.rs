@@ -87,7 +87,10 @@ impl Request {
 
     /// Adds newly generated tokens.
     pub(crate) fn generate(&mut self, tokens: u32) {
-        self.content.push(self.output_stream, self.generated, tokens);
+        // What it generates, it generates at its end: only the first tokens begin a run.
+        if self.generated == 0 || !self.content.try_grow(tokens) {
+            self.content.push(self.output_stream, self.generated, tokens);
+        }
         self.generated += tokens;
     }
 }

@@ -296,11 +296,22 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         let state = &mut self.state;
         state.finished.clear();
         state.barren += state.batch.preempted.len();
-        let (mut alike, usual, mut recomputed) = (0, end - start, 0);
+        let (mut alike, mut recomputed) = (0, 0);
         for entry in &state.batch.entries {
             let request = &mut state.requests[entry.slot];
-            request.scheduled.get_or_insert(start);
             let reached = entry.context + entry.tokens;
+            // Most of what happens: one more token, right after the last one.
+            let next = request.last_token == start && request.first_token.is_some();
+            if next && reached >= request.content.len() && entry.context >= request.computed_before {
+                alike += 1;
+                request.last_token = end;
+                request.generate(1);
+                if request.is_done() {
+                    state.finished.push(entry.slot);
+                }
+                continue;
+            }
+            request.scheduled.get_or_insert(start);
             if entry.context < request.computed_before {
                 let again = u64::from(reached.min(request.computed_before) - entry.context);
                 request.recomputed_tokens += again;
@@ -322,7 +333,8 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             }
         }
         if alike > 0 {
-            self.watch.gap(usual, alike);
+            state.barren = 0;
+            self.watch.gap(end - start, alike);
         }
         recomputed
     }

@@ -58,6 +58,21 @@ pub struct Group {
     pub block_tokens: NonZeroU32,
 }
 
+impl Group {
+    /// Returns how many blocks these tokens fill.
+    fn full_blocks(self, tokens: u32) -> u32 {
+        let size = self.block_tokens.get();
+        // Dividing by a number that is not known beforehand takes long, and nearly all are powers of two.
+        if size.is_power_of_two() { tokens >> size.trailing_zeros() } else { tokens / size }
+    }
+
+    /// Returns how many blocks these tokens need.
+    fn blocks(self, tokens: u32) -> u32 {
+        let full = self.full_blocks(tokens);
+        full + u32::from(full * self.block_tokens.get() < tokens)
+    }
+}
+
 /// How a prefix is found that every group has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joint {

@@ -105,6 +105,11 @@ impl Paged {
         &self.pool
     }
 
+    /// Returns how many hashes the beginnings of so many tokens have.
+    pub fn hashes_of(&self, tokens: u32) -> u32 {
+        if self.fine.is_power_of_two() { tokens >> self.fine.trailing_zeros() } else { tokens / self.fine }
+    }
+
     /// Returns the groups.
     pub fn groups(&self) -> &[Group] {
         &self.groups
@@ -165,10 +170,11 @@ impl Paged {
     /// Returns how many free blocks it takes to give a sequence room for so many tokens.
     pub fn needed(&self, seat: Seat, tokens: u32) -> u32 {
         let tables = &self.tables[self.at(seat)..];
-        let needed =
-            self.groups.iter().zip(tables).map(|(group, table)| {
-                tokens.div_ceil(group.block_tokens.get()).saturating_sub(table.blocks.len() as u32)
-            });
+        let needed = self
+            .groups
+            .iter()
+            .zip(tables)
+            .map(|(group, table)| group.blocks(tokens).saturating_sub(table.blocks.len() as u32));
         needed.fold(0, u32::saturating_add)
     }
 
@@ -224,7 +230,7 @@ impl Paged {
         let at = self.at(seat);
         let mut taken = 0;
         for (number, group) in self.groups.iter().enumerate() {
-            let required = tokens.div_ceil(group.block_tokens.get()) as usize;
+            let required = group.blocks(tokens) as usize;
             let table = &mut self.tables[at + number].blocks;
             while table.len() < required {
                 let (block, evicted) = self.pool.allocate_evicting().expect("needed() was asked before");
@@ -249,17 +255,18 @@ impl Paged {
             let size = group.block_tokens.get();
             let tokens = if self.kinds.len() > 1 { tokens - tokens % self.coarse } else { tokens };
             let table = &mut self.tables[at + number];
-            let full = tokens / size;
+            let full = group.full_blocks(tokens);
             if table.remembered >= full {
                 continue;
             }
-            let keep = Keep::new(*group, self.manner.retention, self.coarse);
+            let keep = (group.reach != Reach::Full).then(|| Keep::new(*group, self.manner.retention, self.coarse));
             for block in table.remembered..full {
                 let id = table.blocks[block as usize];
-                if id.is_null() || !keep.keeps(block, prompt, junction) {
+                if id.is_null() || keep.as_ref().is_some_and(|keep| !keep.keeps(block, prompt, junction)) {
                     continue;
                 }
-                let hash = hashes[((block + 1) * (size / self.fine)) as usize - 1];
+                let end = if size == self.fine { block + 1 } else { (block + 1) * (size / self.fine) };
+                let hash = hashes[end as usize - 1];
                 let key = Key::new(hash, number as u32);
                 self.watch.note(key);
                 self.pool.remember(id, key);
@@ -301,6 +308,12 @@ impl Paged {
     /// Returns the least number of computed tokens above `computed` at which trimming, growing by a token or remembering
     /// may change something; below, a sequence that grows token by token needs nothing.
     pub fn due(&self, computed: u32) -> u32 {
+        if let [group @ Group { reach: Reach::Full, block_tokens: size }] = self.groups[..] {
+            let rest = computed - group.full_blocks(computed) * size.get();
+            // The last token of a block, and the first of the next.
+            let fills = self.caching && rest + 1 < size.get();
+            return computed.saturating_add(size.get() - rest - u32::from(fills));
+        }
         let mut due = u32::MAX;
         for group in &self.groups {
             let size = group.block_tokens.get();

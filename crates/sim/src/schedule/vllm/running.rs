@@ -117,7 +117,7 @@ impl Vllm {
             return;
         }
         let seated = &mut self.seated[seat.0 as usize];
-        let hashes = seated.trail.extend(&requests[slot], tokens / self.cache.hash_tokens());
+        let hashes = seated.trail.extend(&requests[slot], self.cache.hashes_of(tokens));
         self.cache.remember(seat, hashes, tokens, seated.prompt, seated.junction);
     }
 

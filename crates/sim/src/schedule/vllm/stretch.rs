@@ -167,7 +167,7 @@ impl Vllm {
             if self.cache.is_caching() {
                 let seated = &mut self.seated[seat.0 as usize];
                 let (prompt, junction) = (seated.prompt, seated.junction);
-                let hashes = seated.hashes((computed + 1) / self.cache.hash_tokens());
+                let hashes = seated.hashes(self.cache.hashes_of(computed + 1));
                 self.cache.remember(seat, hashes, computed + 1, prompt, junction);
             }
             next = self.cache.due(computed);

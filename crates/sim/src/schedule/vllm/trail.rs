@@ -27,6 +27,9 @@ impl Trail {
 
     /// Makes the hashes of the first so many blocks, which the request has.
     pub fn extend(&mut self, request: &Request, blocks: u32) -> &[BlockHash] {
+        if self.follow.is_some() || blocks as usize <= self.hashes.len() {
+            return self.go_on(blocks);
+        }
         let full = request.prompt_tokens / self.chain.block_tokens();
         while self.chain.blocks() < blocks.min(full) {
             let Some(hash) = self.chain.next(&request.content) else { break };

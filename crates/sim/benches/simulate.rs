@@ -66,7 +66,7 @@ impl Source for Poisson {
         self.word ^= self.word >> 7;
         self.word ^= self.word << 17;
         let uniform = ((self.word >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        self.next = self.next + Nanos::new((-libm::log(uniform) * self.gap) as u64);
+        self.next += Nanos::new((-libm::log(uniform) * self.gap) as u64);
         Ok(Some(arrival))
     }
 }

@@ -33,7 +33,7 @@ impl Dice {
     }
 
     fn size(&mut self, most: u32) -> NonZeroU32 {
-        NonZeroU32::new(1 + self.below(most)).unwrap()
+        NonZeroU32::new(1 + self.below(most)).expect("one more than nothing")
     }
 }
 
@@ -54,7 +54,7 @@ impl Cost for Odd {
 
 fn config(dice: &mut Dice) -> Config {
     let version = dice.one(&["0.11.0", "0.13.0", "0.18.0", "0.24.0", "0.30.0", "0.33.0"]);
-    let mut config = Config::new(version.parse().unwrap(), 8 + dice.below(120));
+    let mut config = Config::new(version.parse().expect("a version"), 8 + dice.below(120));
     let block_tokens = dice.size(20);
     let reach = |dice: &mut Dice| match dice.below(4) {
         0 | 1 => Reach::Full,
@@ -191,9 +191,8 @@ fn go(seed: u64, jumps: bool) -> Option<(Result<Outcome, String>, Eyes, Left)> {
     let outcome = run(&mut scheduler, &mut Odd, &mut source, &mut eyes, Settings { jumps, verify: true });
     let pool = scheduler.cache().pool();
     let left = pool.queue().map(|block| (block, pool.state(block), pool.key(block))).collect();
-    if outcome.is_ok() {
+    if let Ok(outcome) = &outcome {
         assert_eq!(pool.held_blocks(), 0, "blocks leaked");
-        let outcome = outcome.as_ref().unwrap();
         assert_eq!(outcome.arrived, outcome.finished + outcome.refused, "nobody is forgotten");
     }
     Some((outcome.map_err(|error| error.to_string()), eyes, left))

@@ -10,7 +10,7 @@ fn check(folder: &Path) -> usize {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-            let path = entry.unwrap().path();
+            let path = entry.expect("an entry that can be read").path();
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
@@ -18,9 +18,9 @@ fn check(folder: &Path) -> usize {
     files.sort();
     let mut steps = 0;
     for file in &files {
-        let workload =
-            read(&std::fs::read(file).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let ours = drive(&workload, workload.steps.len() + 1).unwrap();
+        let workload = read(&std::fs::read(file).expect("a file that can be read"))
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let ours = drive(&workload, workload.steps.len() + 1).expect("settings that are taken");
         for (own, engine) in ours.iter().zip(&workload.steps) {
             if let Some((field, theirs, ours)) = own.difference(engine, |number| workload.name(number)) {
                 panic!("{}, step {}: {field} is {ours}, the engine's {theirs}", file.display(), engine.step);

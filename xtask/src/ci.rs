@@ -41,7 +41,8 @@ fn shared_checks() -> Result<bool> {
     eprintln!("== catalogues are what the shared data gives");
     let mut good = catalogue::run(&data, true)?;
     eprintln!("== oracles");
-    let oracles = [data.join("oracle_params"), data.join("oracle/vllm_kv"), data.join("oracle/llamacpp")];
+    let oracles = ["oracle_params", "oracle/vllm_kv", "oracle/llamacpp", "oracle/vllm_sched", "oracle/sglang_radix"]
+        .map(|of| data.join(of));
     good &= oracle::run(&oracles, Some(&data.join("models")), Some(&data.join("gguf")), 5)?;
     eprintln!("== evidence");
     let logged = ["vllm.jsonl", "trtllm.jsonl", "trtllm_capacity.jsonl", "sglang.jsonl"]

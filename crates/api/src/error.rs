@@ -22,6 +22,9 @@ pub enum Error {
     /// The request itself is malformed: a missing part, a contradiction, an unknown engine.
     #[error("{0}")]
     Request(String),
+    /// A simulation could not be run to its end.
+    #[error("{0}")]
+    Simulation(String),
     /// The outside world did not give what was asked for.
     #[error("{place}: {why}")]
     World {
@@ -46,7 +49,7 @@ impl Error {
             Error::Request(_) | Error::Launch(_) => true,
             Error::Plan(P::Flag { .. } | P::UnknownFlag { .. } | P::Request(_)) => true,
             Error::Plan(P::Uneven { .. } | P::Unsupported { .. } | P::UnknownMemory { .. }) => false,
-            Error::Facts { .. } | Error::World { .. } => false,
+            Error::Facts { .. } | Error::World { .. } | Error::Simulation(_) => false,
         }
     }
 
@@ -90,7 +93,7 @@ impl Error {
             Error::Launch(L::UnknownFlag { .. } | L::AmbiguousFlag { .. }) => {
                 "flags that are not Plimsoll's are the engine's; `plimsoll plan --help` lists its own".into()
             }
-            Error::Launch(_) | Error::Request(_) | Error::World { .. } => return None,
+            Error::Launch(_) | Error::Request(_) | Error::World { .. } | Error::Simulation(_) => return None,
         })
     }
 }

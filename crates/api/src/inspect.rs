@@ -10,7 +10,8 @@ use plimsoll_facts::tensor::{Layers, Part, Tensor};
 use serde_json::Value;
 
 use crate::answer::{CatalogueAnswer, InspectAnswer, LayerRun, StoredLine, TensorLine};
-use crate::plan::{ENGINES, head};
+use crate::heads::head;
+use crate::plan::ENGINES;
 use crate::{Desk, Error, InspectRequest};
 
 /// Answers what a model is.

@@ -15,6 +15,7 @@ mod batched;
 mod choices;
 mod error;
 mod explain;
+mod heads;
 mod hub;
 mod inspect;
 pub mod launch;
@@ -38,4 +39,7 @@ pub use plimsoll_study::{log, profile};
 pub use reconcile::{ReconcileAnswer, ReconcileRequest, reconcile};
 pub use request::{GivenRequest, GpuRequest, InspectRequest, PlanRequest};
 pub use simulate::answer::{SimulateAnswer, SimulateCompareAnswer};
-pub use world::{Desk, Kept, ModelFiles, NoFiles, World};
+pub use simulate::{
+    CompareRequest, CostRequest, MeasureRequest, ObjectivesRequest, SimulateRequest, Simulated, TraceRequest, simulate,
+};
+pub use world::{Desk, Kept, ModelFiles, NoFiles, Stream, World};

@@ -10,12 +10,12 @@ use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Map, Value};
 
 use crate::answer::{
-    EngineHead, EntryAnswer, GpuHead, HostAnswer, KvAnswer, KvGroupAnswer, LoggedAnswer, MarginAnswer, ModelHead,
-    ParallelHead, PlanAnswer, RankAnswer, RemedyAnswer, VerdictAnswer,
+    EntryAnswer, HostAnswer, KvAnswer, KvGroupAnswer, LoggedAnswer, MarginAnswer, PlanAnswer, RankAnswer, RemedyAnswer,
+    VerdictAnswer,
 };
 use crate::reconcile::learned;
 use crate::world::{Kept, Loaded};
-use crate::{Desk, Error, GpuRequest, PlanRequest, choices, launch, visible};
+use crate::{Desk, Error, GpuRequest, PlanRequest, choices, heads, launch, visible};
 
 /// An engine that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,7 +403,7 @@ fn safer(prepared: &Prepared) -> Vec<Remedy> {
 
 /// Puts a plan into the promised form.
 pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
-    let card = &prepared.card;
+    let heads = heads::of(prepared, &plan);
     let state = plan.state();
     let mut assumptions = prepared.assumptions.clone();
     assumptions.extend(plan.assumptions);
@@ -414,22 +414,10 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
         verdict.remedies = safer(prepared).into_iter().map(remedy).collect();
     }
     PlanAnswer {
-        model: planned_head(prepared),
-        engine: EngineHead { name: plan.engine.into(), version: plan.version.to_string() },
-        gpu: GpuHead {
-            name: cards_name(&prepared.cards),
-            count: plan.parallel.gpus(),
-            total_bytes: card.total.bytes.get(),
-            total_low: card.total.low.get(),
-            total_high: card.total.high.get(),
-            source: source_text(&card.total.source),
-        },
-        parallel: ParallelHead {
-            tp: plan.parallel.tp,
-            pp: plan.parallel.pp,
-            dp: plan.parallel.dp,
-            ep: plan.parallel.ep,
-        },
+        model: heads.model,
+        engine: heads.engine,
+        gpu: heads.gpu,
+        parallel: heads.parallel,
         ranks: plan.ranks.iter().map(|found| rank(found, &prepared.cards)).collect(),
         scarcest: plan.scarcest,
         kv: kv(plan.kv),
@@ -443,32 +431,8 @@ pub(crate) fn answer(prepared: &Prepared, plan: Plan) -> PlanAnswer {
     }
 }
 
-/// The model's head, with the type of the file that is planned where none is at hand.
-fn planned_head(prepared: &Prepared) -> ModelHead {
-    let found = head(&prepared.loaded);
-    if prepared.loaded.gguf.is_some() || ![llamacpp::NAME, ollama::NAME].contains(&prepared.engine) {
-        return found;
-    }
-    let kind = crate::hub::file_type(&prepared.options);
-    ModelHead { quantization: Some(format!("{}, derived", kind.name())), ..found }
-}
-
-/// The model's head.
-pub(crate) fn head(loaded: &Loaded) -> ModelHead {
-    let model = &loaded.model;
-    ModelHead {
-        id: model.id.clone(),
-        model_type: model.model_type.clone(),
-        parameters: loaded.parameters,
-        active_parameters: loaded.active_parameters,
-        dtype: model.dtype.name().into(),
-        quantization: model.quant.as_ref().map(|quant| quant.method.clone()),
-        source: loaded.source.clone(),
-    }
-}
-
 /// A source as `kind: detail`, as its `Display` writes it; put together by hand because a batch does it a million times.
-fn source_text(source: &Source) -> String {
+pub(crate) fn source_text(source: &Source) -> String {
     let (kind, detail) = (source.kind(), source.detail());
     if detail.is_empty() {
         return kind.to_owned();
@@ -478,20 +442,6 @@ fn source_text(source: &Source) -> String {
     text.push_str(": ");
     text.push_str(detail);
     text
-}
-
-/// The cards in one name; a comma between different ones.
-fn cards_name(cards: &[Card]) -> String {
-    match cards {
-        [card] => card.name.clone(),
-        several => {
-            let each = several.iter().map(|card| match card.count {
-                1 => card.name.clone(),
-                count => format!("{count} × {}", card.name),
-            });
-            each.collect::<Vec<_>>().join(" + ")
-        }
-    }
 }
 
 /// The card behind a device's name, such as `CUDA1`.

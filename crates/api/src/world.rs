@@ -9,6 +9,8 @@ use plimsoll_facts::gpu::Gpu;
 use plimsoll_facts::model::Model;
 use plimsoll_facts::{catalogue, model};
 
+use plimsoll_sim::load::trace::Input;
+use plimsoll_sim::load::trace::servegen::Pool;
 use plimsoll_study::profile::Profile;
 
 use crate::Error;
@@ -46,6 +48,22 @@ pub trait World: Sync {
     fn modelfile(&self, _name: &str) -> Result<Option<crate::Modelfile>, Error> {
         Ok(None)
     }
+
+    /// Opens a file of requests, unpacked; `-` is standard input.
+    ///
+    /// # Errors
+    /// [`Error::World`] when it cannot be read, or when this world has no files.
+    fn stream(&self, name: &str) -> Result<Stream, Error> {
+        Err(Error::World { place: name.to_owned(), why: "there are no files here".to_owned() })
+    }
+}
+
+/// A file of requests, unpacked.
+pub enum Stream {
+    /// Lines, as they come.
+    Lines(Input),
+    /// A pool of `ServeGen` clients, from a folder or an archive.
+    Pool(Pool),
 }
 
 /// A world without files: built-in models only.
@@ -110,6 +128,14 @@ impl<'w> Desk<'w> {
     /// Returns what was measured on this machine, where it is on the desk.
     pub(crate) fn profile(&self) -> Option<Kept> {
         self.profile.clone()
+    }
+
+    /// Opens a file of requests.
+    ///
+    /// # Errors
+    /// [`Error::World`].
+    pub(crate) fn stream(&self, name: &str) -> Result<Stream, Error> {
+        self.world.stream(name)
     }
 
     /// Returns a model by path or built-in name.

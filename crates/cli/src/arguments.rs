@@ -31,6 +31,22 @@ pub enum Verb {
             does not fit (--check=strict: or is borderline)."
     )]
     Plan(Box<PlanArguments>),
+    /// How does it behave under traffic: latency, throughput, KV use and waste, preemptions, prefix hits
+    ///
+    /// Give a launch as for `plan`, and what arrives: a trace or a workload in words.
+    #[command(
+        override_usage = "plimsoll simulate [OPTIONS] MODEL --engine ENGINE [ENGINE FLAGS]\n       \
+                          plimsoll simulate [OPTIONS] -- ENGINE COMMAND",
+        after_help = "Examples:\n  \
+            plimsoll simulate llama-3.1-70b --gpu h100-sxm:4 --engine vllm --tp 4 \\\n      \
+            --trace azure_code.csv.gz --slo ttft=1s,tpot=50ms\n  \
+            plimsoll simulate llama-3.1-8b --gpu l40s --engine sglang \\\n      \
+            --workload 'poisson 4/s, prompt lognormal 900 p99 4000, output 200'\n  \
+            plimsoll simulate llama-3.1-8b --gpu l40s --engine vllm --workload \\\n      \
+            'poisson 4/s, prompt 900, output 200' --compare static,continuous --kv contiguous,paged\n\n\
+            Exit status: 0 answered, 1 could not be answered, 2 malformed."
+    )]
+    Simulate(Box<SimulateArguments>),
     /// What the engine logged against the plan, item by item, with the likely causes of what differs
     ///
     /// Reads vLLM's, TensorRT-LLM's, SGLang's, llama.cpp's and Ollama's logs, whole or in part; `-` is standard input.
@@ -83,9 +99,9 @@ pub enum Check {
     Strict,
 }
 
-/// What `plan` is told besides the engine's own flags.
+/// What is launched, and on what: the same for every verb that starts from a launch.
 #[derive(Args)]
-pub struct PlanArguments {
+pub struct LaunchArguments {
     /// Card, with a count if there are several: h100-sxm, a100-80gb:8; different ones with commas: rtx-4090,rtx-3090:2
     #[arg(long, value_name = "NAME[:COUNT]")]
     pub gpu: Option<String>,
@@ -104,12 +120,22 @@ pub struct PlanArguments {
     /// A known quantity that replaces an estimate; repeatable. KEY is weights, activation, non_torch, kv_free or kv_budget
     #[arg(long, value_name = "KEY=SIZE", allow_hyphen_values = true)]
     pub given: Vec<String>,
-    /// Exits with status 3 when it does not fit as estimated; `--check=strict` also when it is borderline
-    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "estimated")]
-    pub check: Option<Check>,
     /// Plans without what `reconcile --learn` measured on this machine
     #[arg(long)]
     pub no_profile: bool,
+    /// Model and engine flags, or the engine's launch command after `--`
+    #[arg(last = true, value_name = "WORDS")]
+    pub words: Vec<String>,
+}
+
+/// What `plan` is told besides the engine's own flags.
+#[derive(Args)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub launch: LaunchArguments,
+    /// Exits with status 3 when it does not fit as estimated; `--check=strict` also when it is borderline
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "estimated")]
+    pub check: Option<Check>,
     /// Explains one number of the scarcest rank's ledger: formula, values, source
     #[arg(long, value_name = "ITEM")]
     pub explain: Option<String>,
@@ -122,9 +148,88 @@ pub struct PlanArguments {
     pub spec: Option<String>,
     #[command(flatten)]
     pub shown: Shown,
-    /// Model and engine flags, or the engine's launch command after `--`
-    #[arg(last = true, value_name = "WORDS")]
-    pub words: Vec<String>,
+}
+
+/// What `simulate` is told besides the engine's own flags.
+#[derive(Args)]
+pub struct SimulateArguments {
+    #[command(flatten)]
+    pub launch: LaunchArguments,
+    /// What arrives, in words: 'poisson 4/s, prompt lognormal 900 p99 4000, output 200, requests 1000'
+    #[arg(long, value_name = "SPEC")]
+    pub workload: Option<String>,
+    /// A file with real requests (Azure, Mooncake, BurstGPT, ServeGen, Vidur, CSV or JSONL; also .gz, .zst); `-` is
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<String>,
+    /// The trace's form, where its first line does not say
+    #[arg(long, value_name = "FORM")]
+    pub trace_format: Option<String>,
+    /// Leaves out the trace's rows that cannot be read, and counts them
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Multiplies the trace's rate: 2 lets the same requests arrive in half the time
+    #[arg(long, value_name = "FACTOR", allow_hyphen_values = true)]
+    pub rate_scale: Option<f64>,
+    /// The first so many requests of the trace only
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// What every request of the trace asks for at most; the tokens that it got otherwise
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// Where all random numbers come from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// What a good answer is, for goodput: ttft=500ms,tpot=50ms,e2e=10s
+    #[arg(long, value_name = "BOUNDS")]
+    pub slo: Option<String>,
+    /// Compares batching: static, continuous
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub compare: Vec<String>,
+    /// Compares how KV memory is allocated: contiguous, exact, buddy, paged
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub kv: Vec<String>,
+    /// Compares prefix caching: on, off
+    #[arg(long, value_name = "ON,OFF", value_delimiter = ',')]
+    pub prefix_caching: Vec<String>,
+    /// Share of the peak arithmetic that large steps reach; the model of time states what it takes otherwise
+    #[arg(long, value_name = "SHARE")]
+    pub mfu: Option<f64>,
+    /// Share of the memory bandwidth that is reached
+    #[arg(long, value_name = "SHARE")]
+    pub mbu: Option<f64>,
+    /// Time that every step takes besides, such as 200us
+    #[arg(long, value_name = "TIME")]
+    pub overhead: Option<String>,
+    /// Peak arithmetic of the card in every format, TFLOP/s; replaces the catalogue's
+    #[arg(long, value_name = "TFLOPS")]
+    pub peak_tflops: Option<f64>,
+    /// Memory bandwidth of the card, GB/s; replaces the catalogue's
+    #[arg(long, value_name = "GB/S")]
+    pub bandwidth_gbs: Option<f64>,
+    /// Bandwidth between cards in one direction, GB/s; replaces the catalogue's
+    #[arg(long, value_name = "GB/S")]
+    pub link_gbs: Option<f64>,
+    /// The same time for every step, such as 10ms: no model of time at all
+    #[arg(long, value_name = "TIME")]
+    pub step_time: Option<String>,
+    /// Measures only requests that arrive in this part of the run, such as 60s..300s
+    #[arg(long, value_name = "FROM..TO")]
+    pub measure: Option<String>,
+    /// Writes every step: .jsonl as the engine's scheduler formed it, .csv or .parquet as a table
+    #[arg(long, value_name = "FILE")]
+    pub steps: Option<PathBuf>,
+    /// Writes every request's times and tokens: .csv, .jsonl or .parquet
+    #[arg(long, value_name = "FILE")]
+    pub requests: Option<PathBuf>,
+    /// Asks the scheduler for every step, even where nothing can happen; changes nothing but the speed
+    #[arg(long)]
+    pub step_by_step: bool,
+    /// Shows no progress
+    #[arg(long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
 /// What `reconcile` is told.
@@ -246,4 +351,10 @@ pub enum SchemaOf {
     CatalogueAnswer,
     /// What `reconcile --json` prints
     ReconcileAnswer,
+    /// What `simulate` asks
+    SimulateRequest,
+    /// What `simulate --json` prints
+    SimulateAnswer,
+    /// What `simulate --compare … --json` prints
+    SimulateCompareAnswer,
 }

@@ -2,11 +2,12 @@
 
 mod arguments;
 mod batch;
+mod launch;
 mod plan;
-#[expect(dead_code, reason = "the simulating verb uses it")]
 mod progress;
 mod reconcile;
 mod show;
+mod simulate;
 mod words;
 
 use std::ffi::OsString;
@@ -91,10 +92,12 @@ fn own_flag(error: &Error) -> Option<String> {
 fn run(verb: Verb) -> Result<u8, Failure> {
     let disk = Disk::from_environment();
     let desk = Desk::new(&disk);
-    let desk = if matches!(&verb, Verb::Plan(arguments) if !arguments.no_profile) { with_profile(desk) } else { desk };
+    let desk =
+        if matches!(&verb, Verb::Plan(arguments) if !arguments.launch.no_profile) { with_profile(desk) } else { desk };
     let mut out = io::stdout().lock();
     match verb {
         Verb::Plan(arguments) => return plan::run(&arguments, &desk, &mut out),
+        Verb::Simulate(arguments) => return simulate::run(&arguments, &desk, &mut out),
         Verb::Reconcile(arguments) => return reconcile::run(&arguments, &desk, &mut out),
         Verb::Inspect { model, tensors, shown } => {
             let answer = plimsoll_api::inspect(&InspectRequest { model }, &desk)?;

@@ -2,11 +2,10 @@
 
 use std::io::Write;
 
-use plimsoll_api::{Desk, Error, GivenRequest, PlanRequest, launch};
-use plimsoll_units::Bytes;
-use serde_json::Value;
+use plimsoll_api::Desk;
 
 use crate::arguments::{Check, PlanArguments};
+use crate::launch::request;
 use crate::{Failure, batch, show};
 
 /// Runs the verb; the number is the exit status.
@@ -16,11 +15,11 @@ pub fn run(arguments: &PlanArguments, desk: &Desk<'_>, out: &mut impl Write) -> 
         return Ok(0);
     }
     if let Some(spec) = &arguments.spec {
-        let answer = plimsoll_api::textbook::textbook(spec, arguments.words.first().map(String::as_str), desk)?;
+        let answer = plimsoll_api::textbook::textbook(spec, arguments.launch.words.first().map(String::as_str), desk)?;
         show::textbook(&answer, &arguments.shown, out)?;
         return Ok(0);
     }
-    let request = request(arguments)?;
+    let request = request(&arguments.launch)?;
     if let Some(item) = &arguments.explain {
         let explanation = plimsoll_api::explain(&request, item, desk)?;
         show::explanation(&explanation, &arguments.shown, out)?;
@@ -35,89 +34,4 @@ pub fn run(arguments: &PlanArguments, desk: &Desk<'_>, out: &mut impl Write) -> 
         Some(Check::Strict) => answer.verdict.state == "fits",
     };
     Ok(if passes { 0 } else { 3 })
-}
-
-/// Turns words into a request. Before `--` stand MODEL and engine flags, behind it a launch command; both may occur, and
-/// what stands before `--` wins.
-fn request(arguments: &PlanArguments) -> Result<PlanRequest, Error> {
-    let (before, command) = match arguments.words.iter().position(|word| word == "--") {
-        Some(at) => (&arguments.words[..at], Some(&arguments.words[at + 1..])),
-        None => (&arguments.words[..], None),
-    };
-    let mut request = PlanRequest {
-        gpu: arguments.gpu.clone(),
-        gpu_total_bytes: arguments.gpu_memory.as_deref().map(card_size).transpose()?,
-        engine: arguments.engine.clone(),
-        engine_version: arguments.engine_version.clone(),
-        given: given(&arguments.given)?,
-        ..PlanRequest::default()
-    };
-    if let Some(command) = command {
-        let command = launch::parse(command)?;
-        request.engine = request.engine.or_else(|| Some(command.engine.to_owned()));
-        request.engine_version = request.engine_version.or(command.version);
-        request.model = command.model;
-        request.options = command.options;
-        request.notes = command.notes;
-    }
-    if arguments.words.is_empty() && request.engine.is_none() {
-        return Err(Error::Request(
-            "nothing to plan: give MODEL --engine ENGINE, or a launch command after `--`".into(),
-        ));
-    }
-    if !before.is_empty() {
-        let Some(engine) = request.engine.as_deref() else {
-            return Err(Error::Request("no engine: give --engine or a launch command after `--`".into()));
-        };
-        let direct = launch::parse_flags(plimsoll_api::plan::canonical_engine(engine)?, before)?;
-        request.model = direct.model.or(request.model);
-        request.options.extend(direct.options);
-        request.notes.extend(direct.notes);
-    }
-    for pair in &arguments.option {
-        let Some((key, value)) = pair.split_once('=') else {
-            return Err(Error::Request(format!("--option {pair}: expected KEY=VALUE")));
-        };
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-        request.options.insert(key.replace('-', "_"), value);
-    }
-    Ok(request)
-}
-
-/// Reads `--given` pairs.
-fn given(pairs: &[String]) -> Result<GivenRequest, Error> {
-    let mut given = GivenRequest::default();
-    for pair in pairs {
-        let Some((key, value)) = pair.split_once('=') else {
-            return Err(Error::Request(format!("--given {pair}: expected KEY=SIZE, such as activation=1.9GiB")));
-        };
-        let place = match key.trim_end_matches("_bytes").replace('-', "_").as_str() {
-            "weights" => &mut given.weights_bytes,
-            "activation" => &mut given.activation_bytes,
-            "non_torch" => &mut given.non_torch_bytes,
-            "kv_free" => &mut given.kv_free_bytes,
-            "kv_budget" => &mut given.kv_budget_bytes,
-            _ => {
-                let known = "weights, activation, non_torch, kv_free, kv_budget";
-                return Err(Error::Request(format!("--given {key}: not one of {known}")));
-            }
-        };
-        *place = Some(size(value)?);
-    }
-    Ok(given)
-}
-
-/// Reads the memory of a card; a bare `80` is a slip, not 80 bytes.
-pub(crate) fn card_size(text: &str) -> Result<u64, Error> {
-    let bytes = size(text)?;
-    let bare = text.trim().chars().all(|c| c.is_ascii_digit());
-    if bare && bytes < (1 << 20) {
-        return Err(Error::Request(format!("--gpu-memory {text} is {bytes} bytes; give a unit, such as {text}GiB")));
-    }
-    Ok(bytes)
-}
-
-/// Reads a size such as `79.19GiB`.
-fn size(text: &str) -> Result<u64, Error> {
-    text.parse::<Bytes>().map(Bytes::get).map_err(Error::Request)
 }

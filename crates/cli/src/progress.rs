@@ -21,26 +21,19 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins. `total` is the number of requests, where it is known; `quiet` leaves the bar away, as does an error output
-    /// that is no terminal.
+    /// Begins. `quiet` leaves the bar away, as does an error output that is no terminal.
     ///
     /// From now on the first Ctrl-C ends the simulation early, the second one ends the program.
     ///
     /// # Errors
     /// Those of the system when it takes no signal handler.
-    pub fn begin(total: Option<u64>, quiet: bool) -> io::Result<Self> {
+    pub fn new(quiet: bool) -> io::Result<Self> {
         let target = if quiet || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr_with_hz(RATE)
         };
-        Ok(Progress { bar: bar(total, target), stop: on_interrupt()? })
-    }
-
-    /// Says what is simulated now, where there are several.
-    pub fn name(&self, name: &str) {
-        self.bar.set_prefix(format!("{name}: "));
-        self.bar.reset();
+        Ok(Progress { bar: bar(target), stop: on_interrupt()? })
     }
 
     /// Whether Ctrl-C was pressed: no further simulation should begin.
@@ -61,6 +54,15 @@ impl Drop for Progress {
 }
 
 impl Watch for Progress {
+    fn begin(&mut self, total: Option<u64>) {
+        self.bar.reset();
+        self.bar.set_style(style(total.is_some()));
+        match total {
+            Some(total) => self.bar.set_length(total),
+            None => self.bar.unset_length(),
+        }
+    }
+
     fn proceed(&mut self, now: Nanos, steps: u64, finished: u64) -> ControlFlow<()> {
         self.bar.set_position(finished);
         self.bar.set_message(format!("{now} simulated, {} steps", short(steps)));
@@ -68,23 +70,24 @@ impl Watch for Progress {
     }
 }
 
-/// The bar, or without a total what is known without.
-fn bar(total: Option<u64>, target: ProgressDrawTarget) -> ProgressBar {
-    let (bar, words) = match total {
-        Some(total) => (
-            ProgressBar::with_draw_target(Some(total), target),
-            "{prefix}{bar:24} {human_pos} of {human_len} requests, {msg}, {eta} left",
-        ),
-        None => {
-            (ProgressBar::with_draw_target(None, target), "{prefix}{spinner} {human_pos} requests, {msg}, {elapsed}")
-        }
-    };
-    let style = ProgressStyle::with_template(words).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+/// The bar.
+fn bar(target: ProgressDrawTarget) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, target).with_style(style(false));
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(1000 / u64::from(RATE)));
     }
     bar
+}
+
+/// What the bar shows: how far it is of how much, or without a total what is known without.
+fn style(total: bool) -> ProgressStyle {
+    let words = if total {
+        "{bar:24} {human_pos} of {human_len} requests, {msg}, {eta} left"
+    } else {
+        "{spinner} {human_pos} requests, {msg}, {elapsed}"
+    };
+    let style = ProgressStyle::with_template(words).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("█▉▊▋▌▍▎▏ ")
 }
 
 /// A count in few characters.
@@ -112,7 +115,9 @@ mod tests {
     use super::*;
 
     fn progress(total: Option<u64>) -> Progress {
-        Progress { bar: bar(total, ProgressDrawTarget::hidden()), stop: Arc::default() }
+        let mut progress = Progress { bar: bar(ProgressDrawTarget::hidden()), stop: Arc::default() };
+        progress.begin(total);
+        progress
     }
 
     #[test]

@@ -9,7 +9,7 @@ use plimsoll_kit::{profile, read_log};
 use serde_json::Value;
 
 use crate::arguments::{Form, ReconcileArguments};
-use crate::plan::card_size;
+use crate::launch::card_size;
 use crate::{Failure, say, show};
 
 /// Runs the verb; the number is the exit status. A log that cannot be answered does not keep the others from it.

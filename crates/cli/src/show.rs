@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 
 use plimsoll_api::textbook::TextbookAnswer;
-use plimsoll_api::{CatalogueAnswer, Explanation, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer};
+use plimsoll_api::{
+    CatalogueAnswer, Explanation, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer, SimulateAnswer,
+    SimulateCompareAnswer, SimulateRequest, Simulated,
+};
 use plimsoll_report::{self as report, Style};
 use serde::Serialize;
 
@@ -61,6 +64,21 @@ pub fn reconciled(answer: &ReconcileAnswer, shown: &Shown, out: &mut impl Write)
     }
 }
 
+/// Shows a simulation, or several side by side.
+pub fn simulated(answer: &Simulated, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
+    let text = match (answer, shown.form()) {
+        (Simulated::One(answer), Form::Json) => return json(answer, out),
+        (Simulated::One(answer), Form::Table) => report::simulate_table(answer, style(shown)),
+        (Simulated::One(answer), Form::Csv) => report::simulate_csv(answer),
+        (Simulated::One(answer), Form::Markdown) => report::simulate_markdown(answer),
+        (Simulated::Compared(answer), Form::Json) => return json(answer, out),
+        (Simulated::Compared(answer), Form::Table) => report::simulate_compare_table(answer, style(shown)),
+        (Simulated::Compared(answer), Form::Csv) => report::simulate_compare_csv(answer),
+        (Simulated::Compared(answer), Form::Markdown) => report::simulate_compare_markdown(answer),
+    };
+    out.write_all(text.as_bytes())
+}
+
 /// Shows several logs' answers as one JSON list.
 pub fn all_reconciled(answers: &[ReconcileAnswer], out: &mut impl Write) -> io::Result<()> {
     json(&answers, out)
@@ -94,6 +112,9 @@ pub fn schema(of: SchemaOf, out: &mut impl Write) -> io::Result<()> {
         SchemaOf::InspectAnswer => schemars::schema_for!(InspectAnswer),
         SchemaOf::CatalogueAnswer => schemars::schema_for!(CatalogueAnswer),
         SchemaOf::ReconcileAnswer => schemars::schema_for!(ReconcileAnswer),
+        SchemaOf::SimulateRequest => schemars::schema_for!(SimulateRequest),
+        SchemaOf::SimulateAnswer => schemars::schema_for!(SimulateAnswer),
+        SchemaOf::SimulateCompareAnswer => schemars::schema_for!(SimulateCompareAnswer),
     };
     json(&schema, out)
 }

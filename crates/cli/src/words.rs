@@ -1,17 +1,20 @@
-//! Whose flag is it? `plimsoll plan MODEL --gpu … --max-model-len …` mixes Plimsoll's flags with the engine's; this sorts
-//! them before the argument parser sees them.
+//! Whose flag is it? `plimsoll plan MODEL --gpu … --max-model-len …` mixes Plimsoll's flags with the engine's, and so does
+//! `simulate`; this sorts them before the argument parser sees them.
 
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
 
-/// Moves every word of `plan` that is not one of Plimsoll's own flags behind a `--`, in order; a launch command keeps its
+/// The verbs that take an engine's flags beside their own.
+const LAUNCHING: [&str; 2] = ["plan", "simulate"];
+
+/// Moves every word of such a verb that is not one of Plimsoll's own flags behind a `--`, in order; a launch command keeps its
 /// own `--` in front. Other verbs are left as they are.
 pub fn arrange(command: &Command, words: Vec<OsString>) -> Vec<OsString> {
-    let Some(plan) = command.find_subcommand("plan") else { return words };
-    if words.get(1).is_none_or(|word| word != "plan") {
+    let Some(name) = words.get(1).and_then(|word| LAUNCHING.into_iter().find(|verb| word == verb)) else {
         return words;
-    }
+    };
+    let Some(verb) = command.find_subcommand(name) else { return words };
     let mut own: Vec<OsString> = words[..2].to_vec();
     let mut rest: Vec<OsString> = Vec::new();
     let mut words = words.into_iter().skip(2).peekable();
@@ -22,7 +25,7 @@ pub fn arrange(command: &Command, words: Vec<OsString>) -> Vec<OsString> {
             rest.extend(words.by_ref());
             break;
         }
-        match own_flag(plan, &text) {
+        match own_flag(verb, &text) {
             Some(takes_value) => {
                 own.push(word);
                 if takes_value && !text.contains('=') {
@@ -40,12 +43,12 @@ pub fn arrange(command: &Command, words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Whether a word is one of Plimsoll's flags, and then whether it takes a value.
-fn own_flag(plan: &Command, word: &str) -> Option<bool> {
+fn own_flag(verb: &Command, word: &str) -> Option<bool> {
     if matches!(word, "-h" | "--help") {
         return Some(false);
     }
     let name = word.strip_prefix("--")?.split('=').next()?;
-    let flag = plan.get_arguments().find(|flag: &&Arg| flag.get_long() == Some(name))?;
+    let flag = verb.get_arguments().find(|flag: &&Arg| flag.get_long() == Some(name))?;
     let takes = matches!(flag.get_action(), ArgAction::Set | ArgAction::Append);
     Some(takes && !flag.is_require_equals_set())
 }

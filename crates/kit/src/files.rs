@@ -6,8 +6,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll_api::{Error, ModelFiles, Modelfile, World};
+use plimsoll_api::{Error, ModelFiles, Modelfile, Stream, World};
 use plimsoll_facts::gguf;
+
+use crate::traces::{Opened, open_trace};
 
 /// The largest text file that is read whole.
 const LARGEST_TEXT: u64 = 64 << 20;
@@ -70,6 +72,13 @@ impl World for Disk {
             return Err(Error::World { place: name.to_owned(), why });
         }
         Ok(None)
+    }
+
+    fn stream(&self, name: &str) -> Result<Stream, Error> {
+        Ok(match open_trace(Path::new(name))? {
+            Opened::Stream(input) => Stream::Lines(input),
+            Opened::Pool(pool) => Stream::Pool(pool),
+        })
     }
 
     fn modelfile(&self, name: &str) -> Result<Option<Modelfile>, Error> {

@@ -75,6 +75,9 @@ pub trait Watch {
         false
     }
 
+    /// Is told before anything happens how many requests will come, where that is known.
+    fn begin(&mut self, _total: Option<u64>) {}
+
     /// Sees a request that arrived, or was refused at arrival with the reason.
     fn arrived(&mut self, _requests: &Requests, _slot: Slot, _refused: Option<&str>) {}
 
@@ -146,6 +149,7 @@ pub fn run<S: Scheduler, C: Cost, L: Source, W: Watch>(
     settings: Settings,
 ) -> Result<Outcome, Error> {
     let jumps = settings.jumps && !watch.wants_batches();
+    watch.begin(source.total());
     let mut run = Run { scheduler, cost, source, watch, state: State::default() };
     let mut asked = 0;
     loop {

@@ -11,6 +11,11 @@ impl<A: Watch, B: Watch> Watch for (A, B) {
         self.0.wants_batches() || self.1.wants_batches()
     }
 
+    fn begin(&mut self, total: Option<u64>) {
+        self.0.begin(total);
+        self.1.begin(total);
+    }
+
     fn arrived(&mut self, requests: &Requests, slot: Slot, refused: Option<&str>) {
         self.0.arrived(requests, slot, refused);
         self.1.arrived(requests, slot, refused);
@@ -52,6 +57,12 @@ impl<W: Watch> Watch for Option<W> {
         self.as_ref().is_some_and(Watch::wants_batches)
     }
 
+    fn begin(&mut self, total: Option<u64>) {
+        if let Some(watch) = self {
+            watch.begin(total);
+        }
+    }
+
     fn arrived(&mut self, requests: &Requests, slot: Slot, refused: Option<&str>) {
         if let Some(watch) = self {
             watch.arrived(requests, slot, refused);
@@ -90,5 +101,43 @@ impl<W: Watch> Watch for Option<W> {
         if let Some(watch) = self {
             watch.idle(idle);
         }
+    }
+}
+
+impl<W: Watch + ?Sized> Watch for &mut W {
+    fn wants_batches(&self) -> bool {
+        (**self).wants_batches()
+    }
+
+    fn begin(&mut self, total: Option<u64>) {
+        (**self).begin(total);
+    }
+
+    fn rest(&mut self, rest: &Rest) {
+        (**self).rest(rest);
+    }
+
+    fn arrived(&mut self, requests: &Requests, slot: Slot, refused: Option<&str>) {
+        (**self).arrived(requests, slot, refused);
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        (**self).step(step);
+    }
+
+    fn gap(&mut self, gap: Nanos, count: u32) {
+        (**self).gap(gap, count);
+    }
+
+    fn finished(&mut self, requests: &Requests, slot: Slot, now: Nanos) {
+        (**self).finished(requests, slot, now);
+    }
+
+    fn proceed(&mut self, now: Nanos, steps: u64, finished: u64) -> ControlFlow<()> {
+        (**self).proceed(now, steps, finished)
+    }
+
+    fn idle(&mut self, idle: &Idle) {
+        (**self).idle(idle);
     }
 }

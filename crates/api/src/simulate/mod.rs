@@ -1,4 +1,234 @@
-//! How does it behave under traffic? The answer; its figures are measured in `plimsoll_sim::metrics`.
+//! How does it behave under traffic? From a launch and a workload to what was measured.
 
 pub mod answer;
+mod engines;
 mod figures;
+mod load;
+mod own;
+mod request;
+
+use plimsoll_plan::{Plan, Verdict};
+use plimsoll_sim::cost::roofline::{Knobs, Roofline};
+use plimsoll_sim::cost::{Cost, Fixed, Shape};
+use plimsoll_sim::load::AnySource;
+use plimsoll_sim::metrics::{Measured, Metrics, Objectives};
+use plimsoll_sim::schedule::Scheduler;
+use plimsoll_sim::{Outcome, Settings, Watch};
+use plimsoll_units::Nanos;
+
+pub use request::{CompareRequest, CostRequest, MeasureRequest, ObjectivesRequest, SimulateRequest, TraceRequest};
+
+use self::answer::{SimulateAnswer, SimulateCompareAnswer, SimulateHead};
+use self::engines::{Machine, Setup};
+use crate::batched::run_batched;
+use crate::plan::{Prepared, prepare};
+use crate::{Desk, Error, heads};
+
+/// What a simulation says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Simulated {
+    /// One launch under one workload.
+    One(Box<SimulateAnswer>),
+    /// Several ways to serve the same workload.
+    Compared(Box<SimulateCompareAnswer>),
+}
+
+/// Answers a request for a simulation. `watch` looks on: it may write rows, show progress, and end the run early.
+///
+/// # Errors
+/// [`Error`] when the question is malformed, the launch does not start, the engine's scheduler is not modelled, or the
+/// workload cannot be read.
+pub fn simulate(request: &SimulateRequest, desk: &Desk<'_>, watch: &mut dyn Watch) -> Result<Simulated, Error> {
+    let prepared = prepare(&request.launch, desk)?;
+    let plan = run_batched(&prepared)?;
+    if let Verdict::DoesNotFit { binding, .. } = &plan.verdict {
+        return Err(Error::Simulation(format!(
+            "this launch does not start: {} lacks memory ({binding}); `plimsoll plan` with the same words says what would \
+             make it fit",
+            prepared.loaded.model.id
+        )));
+    }
+    let setups = engines::setups(&request.compare, &plan)?;
+    if setups.len() > 1 && watch.wants_batches() {
+        return Err(Error::Request("steps can be written of one simulation, not of a comparison".to_owned()));
+    }
+    let mut answers = Vec::with_capacity(setups.len());
+    for setup in setups {
+        let answer = one(request, desk, &prepared, &plan, setup, watch)?;
+        let partial = answer.partial;
+        answers.push(answer);
+        if partial {
+            break;
+        }
+    }
+    if request.compare.is_empty() {
+        return answers.pop().map(|answer| Simulated::One(Box::new(answer))).ok_or_else(nothing);
+    }
+    SimulateCompareAnswer::new(&answers).map(|compared| Simulated::Compared(Box::new(compared))).ok_or_else(nothing)
+}
+
+fn nothing() -> Error {
+    Error::Request("nothing to simulate".to_owned())
+}
+
+/// Runs one way to serve the workload.
+fn one(
+    request: &SimulateRequest,
+    desk: &Desk<'_>,
+    prepared: &Prepared,
+    plan: &Plan,
+    setup: Setup,
+    watch: &mut dyn Watch,
+) -> Result<SimulateAnswer, Error> {
+    let mut load = load::open(request, desk)?;
+    let mut time = time(request, desk, prepared, plan)?;
+    let mut metrics = (Metrics::new(objectives(request)?, measured(request)?), watch);
+    let settings = Settings { jumps: !request.step_by_step, ..Settings::default() };
+    let Setup { machine, batching, kv, prefix_caching, block_tokens, notes } = setup;
+    let outcome = match machine {
+        Machine::Vllm(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
+        Machine::Sglang(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
+        Machine::TensorRtLlm(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
+        Machine::Plain(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
+    }?;
+    let heads = heads::of(prepared, plan);
+    let head = SimulateHead {
+        model: heads.model,
+        engine: heads.engine,
+        gpu: heads.gpu,
+        parallel: heads.parallel,
+        batching,
+        kv,
+        prefix_caching,
+        block_tokens,
+        workload: load.words,
+        seed: request.seed,
+        cost: time.name(),
+    };
+    let summary = metrics.0.summary();
+    let mut answer = SimulateAnswer::new(head, &part(request), &summary, &outcome);
+    answer.assumptions.extend(prepared.assumptions.iter().chain(time.assumptions()).cloned());
+    answer.notes.extend(prepared.notes.iter().cloned());
+    answer.notes.extend(time.notes().iter().cloned());
+    answer.notes.extend(notes);
+    answer.notes.extend(load.notes);
+    answer.notes.extend(load::left_out(&load.source));
+    Ok(answer)
+}
+
+/// Runs a scheduler.
+fn go<S: Scheduler>(
+    scheduler: &mut S,
+    time: &mut Time,
+    source: &mut AnySource,
+    watch: &mut (Metrics, &mut dyn Watch),
+    settings: Settings,
+) -> Result<Outcome, Error> {
+    plimsoll_sim::run(scheduler, time, source, watch, settings).map_err(load::broken)
+}
+
+/// What says how long a step takes.
+enum Time {
+    /// The same for every step.
+    Fixed(Fixed),
+    /// A simple roofline.
+    Roofline(Box<Roofline>),
+}
+
+impl Time {
+    fn name(&self) -> String {
+        match self {
+            Time::Fixed(Fixed(time)) => format!("fixed: {time} a step"),
+            Time::Roofline(_) => "a simple roofline".to_owned(),
+        }
+    }
+
+    fn assumptions(&self) -> &[String] {
+        match self {
+            Time::Fixed(_) => &[],
+            Time::Roofline(roofline) => &roofline.assumptions,
+        }
+    }
+
+    fn notes(&self) -> &[String] {
+        match self {
+            Time::Fixed(_) => &[],
+            Time::Roofline(roofline) => &roofline.notes,
+        }
+    }
+}
+
+impl Cost for Time {
+    fn step(&mut self, shape: &Shape) -> Nanos {
+        match self {
+            Time::Fixed(fixed) => fixed.step(shape),
+            Time::Roofline(roofline) => roofline.step(shape),
+        }
+    }
+
+    fn window(&self) -> Option<u32> {
+        match self {
+            Time::Fixed(fixed) => fixed.window(),
+            Time::Roofline(roofline) => roofline.window(),
+        }
+    }
+}
+
+/// Makes the model of time that is asked for.
+fn time(request: &SimulateRequest, desk: &Desk<'_>, prepared: &Prepared, plan: &Plan) -> Result<Time, Error> {
+    let cost = request.cost;
+    if let Some(micros) = cost.fixed_us {
+        if cost != (CostRequest { fixed_us: cost.fixed_us, ..CostRequest::default() }) {
+            return Err(Error::Request(
+                "a fixed time of a step leaves nothing to the other figures of cost".to_owned(),
+            ));
+        }
+        return Ok(Time::Fixed(Fixed(nanos("fixed_us", micros / 1e6)?)));
+    }
+    let knobs = Knobs {
+        mfu: cost.mfu,
+        mbu: cost.mbu,
+        overhead: cost.overhead_us.map(|micros| nanos("overhead_us", micros / 1e6)).transpose()?,
+        peak: cost.peak_flops_per_s,
+        bandwidth: cost.bandwidth_bytes_per_s,
+        link: cost.link_bytes_per_s,
+    };
+    let gpu = desk.gpu(&prepared.card.name).ok();
+    Roofline::new(&prepared.loaded.model, plan, gpu.as_deref(), &knobs)
+        .map(|roofline| Time::Roofline(Box::new(roofline)))
+        .map_err(|error| Error::Request(error.to_string()))
+}
+
+/// Reads a time in seconds.
+fn nanos(name: &str, seconds: f64) -> Result<Nanos, Error> {
+    Nanos::seconds(seconds).ok_or_else(|| Error::Request(format!("{name}: {seconds} s is no time")))
+}
+
+fn objectives(request: &SimulateRequest) -> Result<Objectives, Error> {
+    let bound = |name: &str, millis: Option<f64>| millis.map(|millis| nanos(name, millis / 1e3)).transpose();
+    let asked = request.objectives;
+    Ok(Objectives {
+        ttft: bound("ttft_ms", asked.ttft_ms)?,
+        tpot: bound("tpot_ms", asked.tpot_ms)?,
+        e2e: bound("e2e_ms", asked.e2e_ms)?,
+    })
+}
+
+fn measured(request: &SimulateRequest) -> Result<Measured, Error> {
+    let MeasureRequest { from_s, to_s } = request.measure;
+    if request.measure.is_empty() {
+        return Ok(Measured::All);
+    }
+    let from = from_s.map_or(Ok(Nanos::ZERO), |from| nanos("from_s", from))?;
+    let to = to_s.map_or(Ok(Nanos::MAX), |to| nanos("to_s", to))?;
+    if from >= to {
+        return Err(Error::Request(format!("nothing is measured between {from} and {to}")));
+    }
+    Ok(Measured::Time(from..to))
+}
+
+fn part(request: &SimulateRequest) -> String {
+    let MeasureRequest { from_s, to_s } = request.measure;
+    let end = |seconds: Option<f64>| seconds.map_or_else(String::new, |seconds| format!("{seconds} s"));
+    if request.measure.is_empty() { "all".to_owned() } else { format!("{}..{}", end(from_s), end(to_s)) }
+}

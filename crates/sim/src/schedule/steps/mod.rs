@@ -8,12 +8,14 @@
 mod drive;
 mod read;
 mod record;
+mod writer;
 
 use serde_json::{Value, json};
 
 pub use drive::drive;
 pub use read::{Workload, read};
-pub use record::Recorder;
+pub use record::{Recorder, id};
+pub use writer::Writer;
 
 use super::Batch;
 use crate::{Requests, Slot};

@@ -63,8 +63,8 @@ impl Recorder {
     }
 }
 
-/// A request's name in the form.
-fn id(number: u64) -> String {
+/// Returns a request's name in the form: `r0012`.
+pub fn id(number: u64) -> String {
     format!("r{number:04}")
 }
 

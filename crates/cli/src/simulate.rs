@@ -1,0 +1,172 @@
+//! `plimsoll simulate`: words to a request, an answer to text, and the files beside it.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use plimsoll_api::{
+    CompareRequest, CostRequest, Desk, Error, MeasureRequest, ObjectivesRequest, SimulateRequest, TraceRequest,
+};
+use plimsoll_kit::rows::{RequestRows, StepRows};
+use plimsoll_plan::Version;
+use plimsoll_sim::schedule::steps::{Decision, Writer, id};
+
+use crate::arguments::SimulateArguments;
+use crate::progress::Progress;
+use crate::{Failure, launch, show};
+
+/// Runs the verb; the number is the exit status.
+pub fn run(arguments: &SimulateArguments, desk: &Desk<'_>, out: &mut impl Write) -> Result<u8, Failure> {
+    let request = request(arguments)?;
+    if !request.compare.is_empty() && (arguments.steps.is_some() || arguments.requests.is_some()) {
+        let why = "--steps and --requests write one simulation, not a comparison";
+        return Err(Error::Request(why.to_owned()).into());
+    }
+    let decided = |place: &&Path| place.extension().is_some_and(|end| end == "jsonl");
+    let steps = arguments.steps.as_deref();
+    let mut lines = steps.filter(decided).map(Lines::create).transpose()?;
+    let joined = steps.is_some() && joins_resumed(&request, desk)?;
+    let mut decisions = lines.as_mut().map(|lines| Writer::new(joined, |decision| lines.write(decision)));
+    let mut rows = (
+        arguments.requests.as_deref().map(RequestRows::create).transpose().map_err(outside)?,
+        steps.filter(|place| !decided(place)).map(StepRows::create).transpose().map_err(outside)?,
+    );
+    let mut progress = Progress::new(arguments.quiet)?;
+    let answer = plimsoll_api::simulate(&request, desk, &mut ((&mut progress, &mut decisions), &mut rows))?;
+    progress.end();
+    if let Some(decisions) = decisions {
+        decisions.finish();
+    }
+    lines.map(Lines::finish).transpose()?;
+    rows.0.map(RequestRows::finish).transpose().map_err(outside)?;
+    rows.1.map(StepRows::finish).transpose().map_err(outside)?;
+    show::simulated(&answer, &arguments.shown, out)?;
+    out.flush()?;
+    Ok(0)
+}
+
+fn outside(error: plimsoll_kit::rows::Error) -> Error {
+    Error::World { place: "output".to_owned(), why: error.to_string() }
+}
+
+/// Whether this engine's steps name resumed requests among the new ones.
+fn joins_resumed(request: &SimulateRequest, desk: &Desk<'_>) -> Result<bool, Error> {
+    let prepared = plimsoll_api::prepare(&request.launch, desk)?;
+    Ok(prepared.engine == "vllm" && prepared.version >= Version::new(0, 31, 0))
+}
+
+/// Steps as the engine's scheduler formed them, one JSON object a line.
+struct Lines {
+    place: String,
+    out: BufWriter<File>,
+    failed: Option<io::Error>,
+}
+
+impl Lines {
+    fn create(place: &Path) -> Result<Self, Error> {
+        let name = place.display().to_string();
+        match File::create(place) {
+            Ok(file) => Ok(Lines { place: name, out: BufWriter::new(file), failed: None }),
+            Err(error) => Err(Error::World { place: name, why: error.to_string() }),
+        }
+    }
+
+    fn write(&mut self, decision: &Decision) {
+        if self.failed.is_none() {
+            self.failed = writeln!(self.out, "{}", decision.json(id)).err();
+        }
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        match self.failed.take().map_or_else(|| self.out.flush(), Err) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Error::World { place: self.place, why: error.to_string() }),
+        }
+    }
+}
+
+/// Turns words into a request.
+fn request(arguments: &SimulateArguments) -> Result<SimulateRequest, Error> {
+    let trace_flags = [
+        (arguments.trace_format.is_some(), "--trace-format"),
+        (arguments.skip_bad, "--skip-bad"),
+        (arguments.rate_scale.is_some(), "--rate-scale"),
+        (arguments.limit.is_some(), "--limit"),
+        (arguments.max_tokens.is_some(), "--max-tokens"),
+    ];
+    if let (None, Some((_, flag))) = (&arguments.trace, trace_flags.iter().find(|(given, _)| *given)) {
+        return Err(Error::Request(format!("{flag} is about a trace; a workload says it in its own words")));
+    }
+    Ok(SimulateRequest {
+        launch: launch::request(&arguments.launch)?,
+        workload: arguments.workload.clone(),
+        trace: arguments.trace.as_ref().map(|path| TraceRequest {
+            path: path.clone(),
+            format: arguments.trace_format.clone(),
+            skip_bad: arguments.skip_bad,
+            rate_scale: arguments.rate_scale,
+            limit: arguments.limit,
+            max_tokens: arguments.max_tokens,
+        }),
+        seed: arguments.seed,
+        objectives: arguments.slo.as_deref().map_or(Ok(ObjectivesRequest::default()), objectives)?,
+        cost: CostRequest {
+            mfu: arguments.mfu,
+            mbu: arguments.mbu,
+            overhead_us: arguments.overhead.as_deref().map(|text| seconds("--overhead", text)).transpose()?.map(micros),
+            peak_flops_per_s: arguments.peak_tflops.map(|peak| peak * 1e12),
+            bandwidth_bytes_per_s: arguments.bandwidth_gbs.map(|bandwidth| bandwidth * 1e9),
+            link_bytes_per_s: arguments.link_gbs.map(|link| link * 1e9),
+            fixed_us: arguments.step_time.as_deref().map(|text| seconds("--step-time", text)).transpose()?.map(micros),
+        },
+        measure: arguments.measure.as_deref().map_or(Ok(MeasureRequest::default()), measure)?,
+        step_by_step: arguments.step_by_step,
+        compare: CompareRequest {
+            batching: arguments.compare.clone(),
+            kv: arguments.kv.clone(),
+            prefix_caching: arguments.prefix_caching.clone(),
+        },
+    })
+}
+
+fn micros(seconds: f64) -> f64 {
+    seconds * 1e6
+}
+
+/// Reads bounds such as `ttft=500ms,tpot=50ms`.
+fn objectives(text: &str) -> Result<ObjectivesRequest, Error> {
+    let mut bounds = ObjectivesRequest::default();
+    for bound in text.split(',') {
+        let Some((name, value)) = bound.split_once('=') else {
+            return Err(Error::Request(format!("--slo {bound}: expected bounds such as ttft=500ms,tpot=50ms,e2e=10s")));
+        };
+        let place = match name.trim() {
+            "ttft" => &mut bounds.ttft_ms,
+            "tpot" => &mut bounds.tpot_ms,
+            "e2e" => &mut bounds.e2e_ms,
+            other => return Err(Error::Request(format!("--slo {other}: not one of ttft, tpot, e2e"))),
+        };
+        *place = Some(seconds("--slo", value)? * 1e3);
+    }
+    Ok(bounds)
+}
+
+/// Reads a part of the run such as `60s..300s`; either end may be left out.
+fn measure(text: &str) -> Result<MeasureRequest, Error> {
+    let Some((from, to)) = text.split_once("..") else {
+        return Err(Error::Request(format!("--measure {text}: expected a part of the run such as 60s..300s")));
+    };
+    let end = |text: &str| (!text.trim().is_empty()).then(|| seconds("--measure", text)).transpose();
+    Ok(MeasureRequest { from_s: end(from)?, to_s: end(to)? })
+}
+
+/// Reads a time such as `500ms`; a bare number is no time.
+fn seconds(flag: &str, text: &str) -> Result<f64, Error> {
+    let text = text.trim();
+    let units = [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
+    let time = units.iter().find_map(|(unit, scale)| {
+        let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        Some(number * scale).filter(|time| time.is_finite() && *time >= 0.0)
+    });
+    time.ok_or_else(|| Error::Request(format!("{flag} {text}: expected a time with its unit, such as 500ms or 2s")))
+}

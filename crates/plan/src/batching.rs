@@ -65,6 +65,9 @@ pub struct VllmBatching {
     pub reserve_full_isl: bool,
     /// Prompts are computed in every n-th step only (0.24).
     pub prefill_schedule_interval: u64,
+    /// Tokens between the states of sliding windows that are kept for later requests (0.29); the release's default when
+    /// nothing was said.
+    pub prefix_cache_retention_interval: Option<u64>,
     /// Whether a step is scheduled while the one before it runs.
     pub async_scheduling: bool,
     /// Ranks over which a sequence's tokens are dealt.

@@ -75,10 +75,19 @@ fn rows(answer: &SimulateAnswer) -> [(&'static str, &'static str, Option<TimesAn
     ]
 }
 
-/// A time's figures that tables show.
-fn cells(times: Option<TimesAnswer>) -> [String; 6] {
+/// Milliseconds that no longer fit their column.
+const LONG_MS: f64 = 999_950.0;
+
+/// The unit of the latencies, and how many milliseconds it has: seconds where milliseconds would not fit.
+fn unit(answer: &SimulateAnswer) -> (&'static str, f64) {
+    let longest = rows(answer).iter().filter_map(|(_, _, times)| times.map(|times| times.max)).fold(0.0, f64::max);
+    if longest >= LONG_MS { ("s", 1e3) } else { ("ms", 1.0) }
+}
+
+/// A time's figures that tables show, in a unit of so many milliseconds.
+fn cells(times: Option<TimesAnswer>, scale: f64) -> [String; 6] {
     match times {
-        Some(of) => [of.mean, of.p50, of.p90, of.p95, of.p99, of.max].map(three),
+        Some(of) => [of.mean, of.p50, of.p90, of.p95, of.p99, of.max].map(|time| three(time / scale)),
         None => [""; 6].map(|_| "—".to_owned()),
     }
 }
@@ -87,13 +96,14 @@ const STATISTICS: [&str; 6] = ["mean", "p50", "p90", "p95", "p99", "max"];
 
 fn latencies(answer: &SimulateAnswer, style: Style) -> String {
     let heads: String = STATISTICS.iter().map(|head| right(head, TIME)).collect();
-    let mut out = style.bold(&format!("{}{heads}", left("Latency, ms", NAME))) + "\n";
+    let (unit, scale) = unit(answer);
+    let mut out = style.bold(&format!("{}{heads}", left(&format!("Latency, {unit}"), NAME))) + "\n";
     for (name, _, times) in rows(answer) {
-        let cells: String = cells(times).iter().map(|cell| right(cell, TIME)).collect();
+        let cells: String = cells(times, scale).iter().map(|cell| right(cell, TIME)).collect();
         out.push_str(&format!("{}{cells}\n", left(&format!("  {name}"), NAME)));
     }
     if rows(answer).iter().any(|(_, _, times)| times.is_some_and(|times| !times.exact)) {
-        out.push_str(&wrap("  ", "percentiles of more than 65 536 different times are within 0.05%", style.width));
+        out.push_str(&wrap("  ", "percentiles of more than 16 384 different times are within 0.05%", style.width));
     }
     out
 }
@@ -304,10 +314,11 @@ pub fn simulate_markdown(answer: &SimulateAnswer) -> String {
         clean(&workload(answer)),
         clean(&answer.cost)
     );
-    out.push_str(&markdown_row(&["latency, ms", "mean", "p50", "p90", "p95", "p99", "max"]));
+    let (unit, scale) = unit(answer);
+    out.push_str(&markdown_row(&[&format!("latency, {unit}"), "mean", "p50", "p90", "p95", "p99", "max"]));
     out.push_str(&markdown_rule(&[false, true, true, true, true, true, true]));
     for (name, _, times) in rows(answer) {
-        let row: Vec<String> = [name.trim().to_owned()].into_iter().chain(cells(times)).collect();
+        let row: Vec<String> = [name.trim().to_owned()].into_iter().chain(cells(times, scale)).collect();
         out.push_str(&markdown_row(&row));
     }
     out.push('\n');

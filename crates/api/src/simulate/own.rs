@@ -49,10 +49,25 @@ fn own_vllm(of: &VllmBatching, prefix_caching: bool) -> Result<Setup, Error> {
     }
     let groups = groups(of, prefix_caching, &mut notes)?;
     let block_tokens = groups.iter().map(|group| group.block_tokens.get()).min();
+    let release = vllm::Config::new(of.version, narrow("num_gpu_blocks", of.blocks)?);
+    let retention = of.prefix_cache_retention_interval;
+    let fewer = |name: &str, value: u64, most: u64| (value < most).then(|| narrow(name, value)).transpose();
     let config = vllm::Config {
         groups,
-        max_seqs: narrow("max_num_seqs", of.max_num_active_seqs)?,
-        max_batched_tokens: narrow("max_num_batched_tokens", of.max_num_scheduled_tokens)?,
+        max_seqs: narrow("max_num_seqs", of.max_num_seqs)?,
+        max_active_seqs: fewer("max_num_active_seqs", of.max_num_active_seqs, of.max_num_seqs)?,
+        max_batched_tokens: narrow("max_num_batched_tokens", of.max_num_batched_tokens)?,
+        max_scheduled_tokens: fewer(
+            "max_num_scheduled_tokens",
+            of.max_num_scheduled_tokens,
+            of.max_num_batched_tokens,
+        )?,
+        prefill_interval: narrow("prefill_schedule_interval", of.prefill_schedule_interval)?,
+        adaptive_threshold: of.long_prefill_token_threshold_adaptive,
+        retention: retention
+            .map(|every| narrow("prefix_cache_retention_interval", every))
+            .transpose()?
+            .or(release.retention),
         max_model_len: narrow("max_model_len", of.max_model_len)?,
         prefix_caching,
         chunked_prefill: of.chunked_prefill,
@@ -63,7 +78,7 @@ fn own_vllm(of: &VllmBatching, prefix_caching: bool) -> Result<Setup, Error> {
         long_prefill_token_threshold: narrow("long_prefill_token_threshold", of.long_prefill_token_threshold)?,
         reserve_full: Some(of.reserve_full_isl),
         watermark: of.watermark,
-        ..vllm::Config::new(of.version, narrow("num_gpu_blocks", of.blocks)?)
+        ..release
     };
     Ok(Setup {
         machine: Machine::Vllm(Box::new(Vllm::new(config).map_err(settings)?)),

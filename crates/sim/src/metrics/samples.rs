@@ -4,7 +4,7 @@ use plimsoll_units::Nanos;
 
 /// Distinct values that are kept as they are; with one more, all of them go into the sketch. Whether that happens depends
 /// on the values alone, not on their order.
-pub const EXACT: usize = 65_536;
+pub const EXACT: usize = 16_384;
 
 /// Leading bits of a value that the sketch keeps, the first one not counted. A value stands in for those of its bucket
 /// with an error of at most 2^-11: 0.049 %.

@@ -27,10 +27,12 @@ pub struct Scheduling {
     pub reserve_full_isl: Option<bool>,
     /// `prefill_schedule_interval`.
     pub prefill_schedule_interval: Option<u64>,
+    /// `prefix_cache_retention_interval`.
+    pub retention: Option<u64>,
 }
 
 /// Options that change batches and that no setting holds.
-const UNMODELLED: [&str; 17] = [
+const UNMODELLED: [&str; 16] = [
     "enable_dbo",
     "enable_lora",
     "kv_offloading_backend",
@@ -42,7 +44,6 @@ const UNMODELLED: [&str; 17] = [
     "max_num_queued_reqs",
     "max_num_queued_tokens",
     "num_scheduler_steps",
-    "prefix_cache_retention_interval",
     "prefix_match_unit",
     "scheduler_cls",
     "scheduler_delay_factor",
@@ -73,6 +74,7 @@ impl Scheduling {
             },
             reserve_full_isl: read.switch("scheduler_reserve_full_isl")?,
             prefill_schedule_interval: read.count("prefill_schedule_interval", 1, 1 << 32)?,
+            retention: read.count("prefix_cache_retention_interval", 0, 1 << 31)?,
         })
     }
 
@@ -132,6 +134,7 @@ pub(super) fn batching(options: &Options, assessed: &Assessed) -> Result<VllmBat
         watermark: flags.watermark.unwrap_or(0.0),
         reserve_full_isl: flags.reserve_full_isl.unwrap_or(version >= Version::new(0, 19, 0)),
         prefill_schedule_interval: flags.prefill_schedule_interval.unwrap_or(1),
+        prefix_cache_retention_interval: flags.retention,
         async_scheduling: resolved.async_scheduling,
         context_ranks: resolved.dcp,
         draft_tokens: resolved.draft_tokens,

@@ -56,7 +56,7 @@ pub(crate) fn overlay(
     if idle.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(vec![format!("flags that cannot change memory: {}", idle.join(", "))])
+    Ok(vec![format!("{}: {}", crate::launch::IDLE, idle.join(", "))])
 }
 
 /// What a key is.

@@ -144,6 +144,7 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         None => (Map::new(), Map::new(), Vec::new(), None, None, None),
     };
     let engine = engine(request.engine.as_deref(), command_engine)?;
+    inert.extend(request.inert.clone());
     notes.extend(choices::overlay(engine, &mut options, &mut inert, &request.options)?);
     let mut assumptions = Vec::new();
     let built_in = row(engine);

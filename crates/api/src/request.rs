@@ -31,6 +31,10 @@ pub struct PlanRequest {
     /// Engine flags by their own names, underscores for dashes; they win over the command's.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
+    /// Engine flags that were read from words and cannot change memory, by their own names: those of the scheduler, which a
+    /// simulation needs.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub inert: Map<String, Value>,
     /// Known quantities that replace estimates.
     #[serde(default, skip_serializing_if = "GivenRequest::is_empty")]
     pub given: GivenRequest,

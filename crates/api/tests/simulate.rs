@@ -127,3 +127,29 @@ fn what_cannot_be_simulated_says_why() {
         assert!(error.contains(words), "{value}: {error}");
     }
 }
+
+#[test]
+fn flags_of_the_scheduler_change_the_schedule_however_they_are_given() {
+    let workload = "batch, prompt uniform 100..2000, output uniform 10..300, priority 0:1 1:9, requests 60";
+    let mean = |launch: Value| answer(json!({ "launch": launch, "workload": workload }))["ttft_ms"]["mean"].clone();
+    let base = "vllm serve llama-3.1-8b --max-num-seqs 8";
+    let plain = mean(json!({ "gpu": "l40s", "command": base }));
+    let flag = mean(json!({ "gpu": "l40s", "command": format!("{base} --scheduling-policy priority") }));
+    let option = mean(json!({ "gpu": "l40s", "command": base, "options": { "scheduling_policy": "priority" } }));
+    assert_ne!(plain, flag);
+    assert_eq!(flag, option);
+    let inert = json!({ "gpu": "l40s", "command": base, "inert": { "scheduling_policy": "priority" } });
+    assert_eq!(mean(inert), flag);
+}
+
+#[test]
+fn hybrids_hold_a_state_and_no_more_tokens_than_planned() {
+    for caching in [true, false] {
+        let options = json!({ "tensor_parallel_size": 4, "max_model_len": 16384, "enable_prefix_caching": caching });
+        let launch = json!({ "model": "qwen3-next-80b-a3b", "gpu": "h100-sxm:4", "engine": "vllm", "options": options });
+        let found = answer(json!({ "launch": launch, "workload": "poisson 2/s, prompt 2000, output 300, requests 50" }));
+        let capacity = found["kv"]["capacity_tokens"].as_u64().unwrap();
+        assert!((1_000_000..4_000_000).contains(&capacity), "{capacity}");
+        assert!(found["kv"]["waste_share"].as_f64().unwrap() < 0.2, "{found:#}");
+    }
+}

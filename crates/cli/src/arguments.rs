@@ -202,13 +202,13 @@ pub struct SimulateArguments {
     #[arg(long, value_name = "TIME")]
     pub overhead: Option<String>,
     /// Peak arithmetic of the card in every format, TFLOP/s; replaces the catalogue's
-    #[arg(long, value_name = "TFLOPS")]
+    #[arg(long = "peak", value_name = "TFLOP/S")]
     pub peak_tflops: Option<f64>,
     /// Memory bandwidth of the card, GB/s; replaces the catalogue's
-    #[arg(long, value_name = "GB/S")]
+    #[arg(long = "bandwidth", value_name = "GB/S")]
     pub bandwidth_gbs: Option<f64>,
     /// Bandwidth between cards in one direction, GB/s; replaces the catalogue's
-    #[arg(long, value_name = "GB/S")]
+    #[arg(long = "link", value_name = "GB/S")]
     pub link_gbs: Option<f64>,
     /// The same time for every step, such as 10ms: no model of time at all
     #[arg(long, value_name = "TIME")]

@@ -27,11 +27,12 @@ pub(crate) fn request(arguments: &LaunchArguments) -> Result<PlanRequest, Error>
         request.engine_version = request.engine_version.or(command.version);
         request.model = command.model;
         request.options = command.options;
+        request.inert = command.inert;
         request.notes = command.notes;
     }
     if arguments.words.is_empty() && request.engine.is_none() {
         return Err(Error::Request(
-            "nothing to plan: give MODEL --engine ENGINE, or a launch command after `--`".into(),
+            "nothing is launched: give MODEL --engine ENGINE, or a launch command after `--`".into(),
         ));
     }
     if !before.is_empty() {
@@ -41,6 +42,7 @@ pub(crate) fn request(arguments: &LaunchArguments) -> Result<PlanRequest, Error>
         let direct = launch::parse_flags(plimsoll_api::plan::canonical_engine(engine)?, before)?;
         request.model = direct.model.or(request.model);
         request.options.extend(direct.options);
+        request.inert.extend(direct.inert);
         request.notes.extend(direct.notes);
     }
     for pair in &arguments.option {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod batch;
+mod files;
 mod launch;
 mod plan;
 mod progress;

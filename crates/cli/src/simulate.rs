@@ -1,17 +1,14 @@
 //! `plimsoll simulate`: words to a request, an answer to text, and the files beside it.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::Write;
 
 use plimsoll_api::{
     CompareRequest, CostRequest, Desk, Error, MeasureRequest, ObjectivesRequest, SimulateRequest, TraceRequest,
 };
-use plimsoll_kit::rows::{RequestRows, StepRows};
 use plimsoll_plan::Version;
-use plimsoll_sim::schedule::steps::{Decision, Writer, id};
 
 use crate::arguments::SimulateArguments;
+use crate::files::Files;
 use crate::progress::Progress;
 use crate::{Failure, launch, show};
 
@@ -22,67 +19,20 @@ pub fn run(arguments: &SimulateArguments, desk: &Desk<'_>, out: &mut impl Write)
         let why = "--steps and --requests write one simulation, not a comparison";
         return Err(Error::Request(why.to_owned()).into());
     }
-    let decided = |place: &&Path| place.extension().is_some_and(|end| end == "jsonl");
-    let steps = arguments.steps.as_deref();
-    let mut lines = steps.filter(decided).map(Lines::create).transpose()?;
-    let joined = steps.is_some() && joins_resumed(&request, desk)?;
-    let mut decisions = lines.as_mut().map(|lines| Writer::new(joined, |decision| lines.write(decision)));
-    let mut rows = (
-        arguments.requests.as_deref().map(RequestRows::create).transpose().map_err(outside)?,
-        steps.filter(|place| !decided(place)).map(StepRows::create).transpose().map_err(outside)?,
-    );
+    let mut files = Files::new(arguments, joins_resumed(&request, desk)?)?;
     let mut progress = Progress::new(arguments.quiet)?;
-    let answer = plimsoll_api::simulate(&request, desk, &mut ((&mut progress, &mut decisions), &mut rows))?;
+    let answer = plimsoll_api::simulate(&request, desk, &mut (&mut progress, &mut files))?;
     progress.end();
-    if let Some(decisions) = decisions {
-        decisions.finish();
-    }
-    lines.map(Lines::finish).transpose()?;
-    rows.0.map(RequestRows::finish).transpose().map_err(outside)?;
-    rows.1.map(StepRows::finish).transpose().map_err(outside)?;
+    files.finish()?;
     show::simulated(&answer, &arguments.shown, out)?;
     out.flush()?;
     Ok(0)
-}
-
-fn outside(error: plimsoll_kit::rows::Error) -> Error {
-    Error::World { place: "output".to_owned(), why: error.to_string() }
 }
 
 /// Whether this engine's steps name resumed requests among the new ones.
 fn joins_resumed(request: &SimulateRequest, desk: &Desk<'_>) -> Result<bool, Error> {
     let prepared = plimsoll_api::prepare(&request.launch, desk)?;
     Ok(prepared.engine == "vllm" && prepared.version >= Version::new(0, 31, 0))
-}
-
-/// Steps as the engine's scheduler formed them, one JSON object a line.
-struct Lines {
-    place: String,
-    out: BufWriter<File>,
-    failed: Option<io::Error>,
-}
-
-impl Lines {
-    fn create(place: &Path) -> Result<Self, Error> {
-        let name = place.display().to_string();
-        match File::create(place) {
-            Ok(file) => Ok(Lines { place: name, out: BufWriter::new(file), failed: None }),
-            Err(error) => Err(Error::World { place: name, why: error.to_string() }),
-        }
-    }
-
-    fn write(&mut self, decision: &Decision) {
-        if self.failed.is_none() {
-            self.failed = writeln!(self.out, "{}", decision.json(id)).err();
-        }
-    }
-
-    fn finish(mut self) -> Result<(), Error> {
-        match self.failed.take().map_or_else(|| self.out.flush(), Err) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(Error::World { place: self.place, why: error.to_string() }),
-        }
-    }
 }
 
 /// Turns words into a request.
@@ -146,6 +96,9 @@ fn objectives(text: &str) -> Result<ObjectivesRequest, Error> {
             "e2e" => &mut bounds.e2e_ms,
             other => return Err(Error::Request(format!("--slo {other}: not one of ttft, tpot, e2e"))),
         };
+        if place.is_some() {
+            return Err(Error::Request(format!("--slo {text}: {} is bounded twice", name.trim())));
+        }
         *place = Some(seconds("--slo", value)? * 1e3);
     }
     Ok(bounds)

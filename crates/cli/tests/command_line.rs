@@ -120,7 +120,7 @@ fn mistakes_are_named_with_what_would_be_right() {
         ("plan ./cut-short.json --gpu h100-sxm --engine vllm", 1, "./cut-short.json: line 2"),
         ("plan --gpu h100-sxm -- python serve.py", 2, "supported: `vllm serve`"),
         ("plan --gpu h100-sxm -- vllm serve", 2, "no model: give MODEL"),
-        ("plan", 2, "nothing to plan: give MODEL"),
+        ("plan", 2, "nothing is launched: give MODEL"),
         ("plan --batch nowhere.jsonl", 1, "nowhere.jsonl: "),
         ("plam", 2, "unrecognized subcommand"),
         ("catalogue model", 2, "invalid value 'model'"),

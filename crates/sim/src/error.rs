@@ -44,6 +44,16 @@ pub enum Error {
         /// What is accepted.
         expected: &'static str,
     },
+    /// More requests wait than a simulation keeps.
+    #[error(
+        "at {at} {waiting} requests wait, and no more are kept: far more arrives than is served; a lower rate or fewer requests say as much"
+    )]
+    Crowd {
+        /// When.
+        at: Nanos,
+        /// How many wait.
+        waiting: usize,
+    },
     /// Simulated time went beyond 584 years.
     #[error("simulated time ran over after {steps} steps")]
     Endless {

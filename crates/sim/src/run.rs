@@ -123,6 +123,8 @@ pub struct Outcome {
     pub refused: u64,
     /// Requests that generated all their tokens.
     pub finished: u64,
+    /// Requests that end earlier than they would, because prompt and output reach the engine's longest sequence.
+    pub cut: u64,
     /// Steps that computed something.
     pub steps: u64,
     /// When the last step ended.
@@ -133,7 +135,10 @@ pub struct Outcome {
     pub partial: bool,
 }
 
-/// How many steps lie between two questions whether to go on.
+/// Most requests that wait at once; each takes a few hundred bytes.
+const MOST_WAITING: usize = 1 << 22;
+
+/// How many steps, or arrivals, lie between two questions whether to go on.
 const PATIENCE: u64 = 4096;
 
 /// Runs a workload to its end.
@@ -154,6 +159,9 @@ pub fn run<S: Scheduler, C: Cost, L: Source, W: Watch>(
     let mut asked = 0;
     loop {
         run.admit()?;
+        if run.state.outcome.partial {
+            break;
+        }
         if run.scheduler.waiting() == 0 && run.scheduler.running() == 0 {
             let Some(next) = run.source.peek()? else { break };
             run.wait_until(next);
@@ -208,7 +216,18 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             let Some(mut arrival) = self.source.take()? else { break };
             // A sequence ends where the engine's longest does, after one token at least.
             let room = self.scheduler.longest().saturating_sub(arrival.prompt.len()).max(1);
+            self.state.outcome.cut += u64::from(arrival.output_tokens > room);
             arrival.output_tokens = arrival.output_tokens.min(room);
+            if self.scheduler.waiting() >= MOST_WAITING {
+                return Err(Error::Crowd { at: self.state.now, waiting: MOST_WAITING });
+            }
+            if self.state.outcome.arrived % PATIENCE == PATIENCE - 1 {
+                let outcome = &mut self.state.outcome;
+                if self.watch.proceed(self.state.now, outcome.steps, outcome.finished).is_break() {
+                    outcome.partial = true;
+                    return Ok(());
+                }
+            }
             let requests = &mut self.state.requests;
             let mark = arrival.mark;
             let slot = requests.insert(arrival);

@@ -311,7 +311,7 @@ fn understand(located: locate::Located<'_>) -> Result<Launch, Error> {
     }
     notes.extend(read.notes);
     notes.extend(file_note(program, &mut options, &mut inert));
-    push_list(&mut notes, "flags that cannot change memory", &idle);
+    push_list(&mut notes, IDLE, &idle);
     push_list(&mut notes, "secrets left out of the command", &hidden);
     let mut env = located.env;
     env.retain(|name, _| !is_secret(name));
@@ -327,6 +327,9 @@ fn understand(located: locate::Located<'_>) -> Result<Launch, Error> {
     }
     Ok(Launch { engine: program.engine(), program, version: located.version, model, options, inert, env, notes })
 }
+
+/// What a note about flags that change no memory begins with.
+pub(crate) const IDLE: &str = "flags that cannot change memory";
 
 /// Reads a launch command as a shell would split it, lines continued with a backslash included.
 pub fn parse_str(command: &str) -> Result<Launch, Error> {

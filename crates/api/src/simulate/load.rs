@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use plimsoll_sim::load::trace::{self, Format, Options, servegen};
+use plimsoll_sim::load::trace::{self, Format, Options, Report, servegen};
 use plimsoll_sim::load::{AnySource, MaxTokens, Shaped, Tables, Transform, Workload};
 
 use crate::world::Stream;
@@ -14,6 +14,8 @@ pub(super) struct Load {
     pub(super) source: AnySource,
     /// In words, for the answer's head.
     pub(super) words: String,
+    /// The seed that counts: the workload's own where it names one.
+    pub(super) seed: u64,
     /// What came up.
     pub(super) notes: Vec<String>,
 }
@@ -48,41 +50,52 @@ fn traced(asked: &TraceRequest, seed: u64, desk: &Desk<'_>) -> Result<Load, Erro
     if let Some(limit) = asked.limit {
         words.push_str(&format!(", first {limit}"));
     }
-    Ok(Load { source: shaped(source, asked)?, words, notes: Vec::new() })
+    Ok(Load { source: shaped(source, asked)?, words, seed, notes: Vec::new() })
 }
 
 /// Takes a workload in words.
 fn worded(text: &str, seed: u64, desk: &Desk<'_>) -> Result<Load, Error> {
     let workload = Workload::parse(text).map_err(said)?;
-    let mut tables = Tables::new();
-    for file in workload.files() {
-        tables.insert(file.to_owned(), lengths(file, &Options::default(), desk)?);
-    }
-    let notes = workload.notes();
+    let (tables, mut notes) = tables(&workload, &Options::default(), desk)?;
+    notes.extend(workload.notes());
     let source = workload.source(seed, &tables).map_err(said)?;
-    Ok(Load { source: AnySource::Synthetic(Box::new(source)), words: workload.to_string(), notes })
+    Ok(Load {
+        source: AnySource::Synthetic(Box::new(source)),
+        words: workload.to_string(),
+        seed: workload.seed().unwrap_or(seed),
+        notes,
+    })
 }
 
 /// Takes the lengths of a trace and the arrivals of a workload in words.
 fn replayed(asked: &TraceRequest, text: &str, seed: u64, desk: &Desk<'_>) -> Result<Load, Error> {
-    let workload = Workload::parse(&format!("{text}, replay {}", quoted(&asked.path))).map_err(said)?;
-    let mut tables = Tables::new();
-    for file in workload.files() {
-        tables.insert(file.to_owned(), lengths(file, &options(asked)?, desk)?);
-    }
-    let notes = workload.notes();
+    let most = asked.max_tokens.map_or_else(String::new, |tokens| format!(", max_tokens {tokens}"));
+    let workload = Workload::parse(&format!("{text}, replay {}{most}", quoted(&asked.path))).map_err(said)?;
+    let options = options(&TraceRequest { max_tokens: None, ..asked.clone() })?;
+    let (tables, mut notes) = tables(&workload, &options, desk)?;
+    notes.extend(workload.notes());
     let source = AnySource::Synthetic(Box::new(workload.source(seed, &tables).map_err(said)?));
-    Ok(Load { source: shaped(source, asked)?, words: workload.to_string(), notes })
+    Ok(Load {
+        source: shaped(source, asked)?,
+        words: workload.to_string(),
+        seed: workload.seed().unwrap_or(seed),
+        notes,
+    })
 }
 
-/// Reads the lengths of a file.
-fn lengths(file: &str, options: &Options, desk: &Desk<'_>) -> Result<plimsoll_sim::load::Rows, Error> {
-    match desk.stream(file)? {
-        Stream::Lines(input) => Ok(trace::lengths(file, input, options).map_err(broken)?.0),
-        Stream::Pool(_) => {
-            Err(Error::World { place: file.to_owned(), why: "a folder or archive has no list of lengths".to_owned() })
-        }
+/// Reads the lengths that a workload takes from files, and says what was left out of them.
+fn tables(workload: &Workload, options: &Options, desk: &Desk<'_>) -> Result<(Tables, Vec<String>), Error> {
+    let (mut tables, mut notes) = (Tables::new(), Vec::new());
+    for file in workload.files() {
+        let Stream::Lines(input) = desk.stream(file)? else {
+            let why = "a folder or archive has no list of lengths".to_owned();
+            return Err(Error::World { place: file.to_owned(), why });
+        };
+        let (rows, report) = trace::lengths(file, input, options).map_err(broken)?;
+        tables.insert(file.to_owned(), rows);
+        notes.extend(left_out(&report));
     }
+    Ok((tables, notes))
 }
 
 fn options(asked: &TraceRequest) -> Result<Options, Error> {
@@ -116,8 +129,7 @@ fn shaped(source: AnySource, asked: &TraceRequest) -> Result<AnySource, Error> {
 }
 
 /// Says what was left out of a trace, once it was read.
-pub(super) fn left_out(source: &AnySource) -> Vec<String> {
-    let Some(report) = source.report() else { return Vec::new() };
+pub(super) fn left_out(report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     if report.skipped() > 0 {
         let reasons: Vec<String> = report.bad.iter().map(|(why, rows)| format!("{rows} {why}")).collect();

@@ -21,6 +21,7 @@ pub use request::{CompareRequest, CostRequest, MeasureRequest, ObjectivesRequest
 use self::answer::{SimulateAnswer, SimulateCompareAnswer, SimulateHead};
 use self::engines::{Machine, Setup};
 use crate::batched::run_batched;
+use crate::launch::IDLE;
 use crate::plan::{Prepared, prepare};
 use crate::{Desk, Error, heads};
 
@@ -52,7 +53,12 @@ pub fn simulate(request: &SimulateRequest, desk: &Desk<'_>, watch: &mut dyn Watc
     if setups.len() > 1 && watch.wants_batches() {
         return Err(Error::Request("steps can be written of one simulation, not of a comparison".to_owned()));
     }
-    let mut answers = Vec::with_capacity(setups.len());
+    let whole = setups.len();
+    if whole > 1 && request.trace.as_ref().is_some_and(|trace| trace.path == "-") {
+        let why = "standard input can be read once, and a comparison needs the trace for each of its rows: give a file";
+        return Err(Error::Request(why.to_owned()));
+    }
+    let mut answers = Vec::with_capacity(whole);
     for setup in setups {
         let answer = one(request, desk, &prepared, &plan, setup, watch)?;
         let partial = answer.partial;
@@ -61,10 +67,14 @@ pub fn simulate(request: &SimulateRequest, desk: &Desk<'_>, watch: &mut dyn Watc
             break;
         }
     }
-    if request.compare.is_empty() {
+    if answers.len() == 1 && whole == 1 {
         return answers.pop().map(|answer| Simulated::One(Box::new(answer))).ok_or_else(nothing);
     }
-    SimulateCompareAnswer::new(&answers).map(|compared| Simulated::Compared(Box::new(compared))).ok_or_else(nothing)
+    let mut compared = SimulateCompareAnswer::new(&answers).ok_or_else(nothing)?;
+    if answers.len() < whole {
+        compared.notes.push(format!("stopped: {} of {whole} ways to serve were not run", whole - answers.len()));
+    }
+    Ok(Simulated::Compared(Box::new(compared)))
 }
 
 fn nothing() -> Error {
@@ -91,6 +101,9 @@ fn one(
         Machine::TensorRtLlm(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
         Machine::Plain(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
     }?;
+    if outcome.arrived == 0 && !outcome.partial {
+        return Err(Error::Request(format!("{}: holds no request", load.words)));
+    }
     let heads = heads::of(prepared, plan);
     let head = SimulateHead {
         model: heads.model,
@@ -102,17 +115,22 @@ fn one(
         prefix_caching,
         block_tokens,
         workload: load.words,
-        seed: request.seed,
+        seed: load.seed,
         cost: time.name(),
     };
     let summary = metrics.0.summary();
     let mut answer = SimulateAnswer::new(head, &part(request), &summary, &outcome);
     answer.assumptions.extend(prepared.assumptions.iter().chain(time.assumptions()).cloned());
-    answer.notes.extend(prepared.notes.iter().cloned());
+    answer.notes.extend(prepared.notes.iter().filter(|note| !note.starts_with(IDLE)).cloned());
     answer.notes.extend(time.notes().iter().cloned());
     answer.notes.extend(notes);
     answer.notes.extend(load.notes);
-    answer.notes.extend(load::left_out(&load.source));
+    answer.notes.extend(load.source.report().into_iter().flat_map(load::left_out));
+    if outcome.cut > 0 {
+        answer
+            .notes
+            .push(format!("{} outputs end early, where prompt and output reach the longest sequence", outcome.cut));
+    }
     Ok(answer)
 }
 

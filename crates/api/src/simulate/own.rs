@@ -49,6 +49,13 @@ fn own_vllm(of: &VllmBatching, prefix_caching: bool) -> Result<Setup, Error> {
     }
     let groups = groups(of, prefix_caching, &mut notes)?;
     let block_tokens = groups.iter().map(|group| group.block_tokens.get()).min();
+    if groups.len() > 1 {
+        notes.push(format!(
+            "{} groups of layers share the blocks, and each takes its own for a token: the cache holds fewer tokens of \
+             requests than its blocks have places, see `plimsoll plan`",
+            groups.len()
+        ));
+    }
     let release = vllm::Config::new(of.version, narrow("num_gpu_blocks", of.blocks)?);
     let retention = of.prefix_cache_retention_interval;
     let fewer = |name: &str, value: u64, most: u64| (value < most).then(|| narrow(name, value)).transpose();
@@ -93,7 +100,9 @@ fn own_vllm(of: &VllmBatching, prefix_caching: bool) -> Result<Setup, Error> {
 /// Returns the groups of layers; a recurrent state is a block that holds any length.
 fn groups(of: &VllmBatching, prefix_caching: bool, notes: &mut Vec<String>) -> Result<Vec<Group>, Error> {
     let mut groups = Vec::new();
-    let longest = of.groups.iter().map(|group| group.block_tokens).max().unwrap_or(1).max(1);
+    // A state's own block size is the longest sequence: only blocks of tokens say what divides what.
+    let of_tokens = of.groups.iter().filter(|group| !matches!(group.kind, Kind::State { .. }));
+    let longest = of_tokens.map(|group| group.block_tokens).max().unwrap_or(1).max(1);
     let whole = of.max_model_len.div_ceil(longest).saturating_mul(longest);
     for group in &of.groups {
         let size = |tokens: u64| at_least_one("block_size", tokens);
@@ -123,23 +132,9 @@ fn groups(of: &VllmBatching, prefix_caching: bool, notes: &mut Vec<String>) -> R
 
 fn own_sglang(of: &SglangBatching, prefix_caching: bool) -> Result<Setup, Error> {
     let mut notes = Vec::new();
-    let policy = match of.policy {
-        SglangPolicy::Fcfs => sglang::Policy::Fcfs,
-        SglangPolicy::Lpm => sglang::Policy::Lpm,
-        SglangPolicy::Lof => sglang::Policy::Lof,
-        SglangPolicy::DfsWeight => sglang::Policy::DfsWeight,
-        SglangPolicy::Random
-        | SglangPolicy::Priority
-        | SglangPolicy::RoutingKey
-        | SglangPolicy::Hrrn
-        | SglangPolicy::ShortestPrefillFirst => {
-            let known = SglangPolicy::ALL.into_iter().find(|(policy, ..)| *policy == of.policy);
-            return Err(Error::Simulation(format!(
-                "schedule_policy {} is not simulated; fcfs, lpm, lof and dfs-weight are",
-                known.map_or("", |(_, name, _)| name)
-            )));
-        }
-    };
+    if of.version != plimsoll_plan::Version::new(0, 5, 23) {
+        notes.push(format!("the scheduler is 0.5.23's, with the limits and defaults of {}", of.version));
+    }
     if let Some(sliding) = of.sliding {
         notes.push(format!(
             "the sliding layers' own pool of {} tokens is not simulated: only the full layers' pool limits",
@@ -171,7 +166,7 @@ fn own_sglang(of: &SglangBatching, prefix_caching: bool) -> Result<Setup, Error>
         max_prefill_tokens: narrow("max_prefill_tokens", of.max_prefill_tokens)?,
         prefill_max_requests: of.prefill_max_requests.map(|most| narrow("prefill_max_requests", most)).transpose()?,
         context_length: Some(narrow("context_len", of.context_len)?),
-        schedule_policy: policy,
+        schedule_policy: policy(of.policy)?,
         schedule_conservativeness: of.schedule_conservativeness,
         enable_mixed_chunk: of.mixed_chunk,
         disable_radix_cache: !prefix_caching,
@@ -198,6 +193,27 @@ fn own_sglang(of: &SglangBatching, prefix_caching: bool) -> Result<Setup, Error>
         prefix_caching,
         block_tokens: Some(of.page_size),
         notes,
+    })
+}
+
+/// Returns in which order waiting requests are tried.
+fn policy(of: SglangPolicy) -> Result<sglang::Policy, Error> {
+    Ok(match of {
+        SglangPolicy::Fcfs => sglang::Policy::Fcfs,
+        SglangPolicy::Lpm => sglang::Policy::Lpm,
+        SglangPolicy::Lof => sglang::Policy::Lof,
+        SglangPolicy::DfsWeight => sglang::Policy::DfsWeight,
+        SglangPolicy::Random
+        | SglangPolicy::Priority
+        | SglangPolicy::RoutingKey
+        | SglangPolicy::Hrrn
+        | SglangPolicy::ShortestPrefillFirst => {
+            let known = SglangPolicy::ALL.into_iter().find(|(policy, ..)| *policy == of);
+            return Err(Error::Simulation(format!(
+                "schedule_policy {} is not simulated; fcfs, lpm, lof and dfs-weight are",
+                known.map_or("", |(_, name, _)| name)
+            )));
+        }
     })
 }
 

@@ -44,7 +44,8 @@ pub struct SimulateRequest {
 pub struct TraceRequest {
     /// Where it lies; `-` is standard input.
     pub path: String,
-    /// Its form, where its first line does not say: `azure`, `mooncake`, `burstgpt`, `vidur`, `lengths`, `servegen`, `own`.
+    /// Its form, where its first line does not say: `azure`, `burstgpt`, `mooncake`, `bailian`, `vidur`,
+    /// `lengths`, `csv`, `jsonl`, `vllm-sched`. A pool of ServeGen is a folder or an archive and needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// Leaves out rows that cannot be read, and counts them.

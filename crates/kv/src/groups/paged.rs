@@ -222,7 +222,8 @@ impl Paged {
         }
     }
 
-    /// Gives a sequence room for so many tokens, and returns how many tokens' worth of blocks were taken.
+    /// Gives a sequence room for so many tokens, and returns how many tokens' worth of blocks were taken by the groups with
+    /// the smallest blocks; larger blocks hold no tokens but a state, or the same bytes in another form.
     ///
     /// # Panics
     /// When there are too few free blocks; [`Paged::needed`] tells before.
@@ -238,7 +239,9 @@ impl Paged {
                     self.watch.note(key);
                 }
                 table.push(block);
-                taken += u64::from(group.block_tokens.get());
+                if group.block_tokens.get() == self.fine {
+                    taken += u64::from(self.fine);
+                }
             }
         }
         taken

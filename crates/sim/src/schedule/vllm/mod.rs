@@ -10,7 +10,7 @@ mod running;
 mod stretch;
 mod trail;
 
-use plimsoll_kv::{BlockHash, Hit, Paged, Seat};
+use plimsoll_kv::{BlockHash, Group, Hit, Paged, Seat};
 use plimsoll_units::Nanos;
 
 pub use config::{Config, Policy};
@@ -143,7 +143,13 @@ impl Vllm {
     }
 
     fn groups(&self) -> i64 {
-        self.config.groups.len() as i64
+        self.counted().count() as i64
+    }
+
+    /// Returns the groups whose empty slots are counted: those with the smallest blocks, which hold tokens.
+    fn counted(&self) -> impl Iterator<Item = (usize, &Group)> {
+        let unit = self.cache.hash_tokens();
+        self.config.groups.iter().enumerate().filter(move |(_, group)| group.block_tokens.get() == unit)
     }
 
     /// Returns the most tokens of one request in the next step, 0 for no limit.
@@ -158,8 +164,9 @@ impl Vllm {
 
     /// Returns the tokens' worth of slots of a request's blocks, those let go counted.
     fn room(&self, seat: Seat) -> i64 {
-        let groups = self.config.groups.iter().enumerate();
-        groups.map(|(at, group)| self.cache.table(seat, at).len() as i64 * i64::from(group.block_tokens.get())).sum()
+        self.counted()
+            .map(|(at, group)| self.cache.table(seat, at).len() as i64 * i64::from(group.block_tokens.get()))
+            .sum()
     }
 
     /// Frees a request's blocks.
@@ -252,7 +259,7 @@ impl Scheduler for Vllm {
 
     /// In tokens of the first group's blocks.
     fn occupancy(&self) -> Occupancy {
-        let block = u64::from(self.config.groups[0].block_tokens.get());
+        let block = u64::from(self.cache.hash_tokens());
         let pool = self.cache.pool();
         Occupancy {
             capacity: u64::from(pool.blocks() - 1) * block,
@@ -288,7 +295,9 @@ impl Scheduler for Vllm {
                 let size = kind.block_tokens.get();
                 let blocks = self.cache.table(seat, group).len() as u32;
                 assert!(u64::from(blocks) * u64::from(size) >= u64::from(runner.computed), "computed without room");
-                slack += i64::from(blocks) * i64::from(size) - i64::from(runner.computed);
+                if size == self.cache.hash_tokens() {
+                    slack += i64::from(blocks) * i64::from(size) - i64::from(runner.computed);
+                }
             }
         }
         assert_eq!(self.slack, slack, "empty slots are miscounted");

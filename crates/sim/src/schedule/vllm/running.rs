@@ -79,10 +79,10 @@ impl Vllm {
                 }
             }
         }
+        self.slack -= i64::from(tokens) * self.groups();
         let runner = &mut self.running[own];
         batch.entries.push(Entry { slot: runner.slot, tokens, context: runner.computed });
         runner.computed += tokens;
-        self.slack -= i64::from(tokens) * self.config.groups.len() as i64;
         let runner = &mut self.running[own];
         if runner.partial {
             self.cadence.prefilled();

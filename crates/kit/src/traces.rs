@@ -31,18 +31,19 @@ pub enum Opened {
 /// [`Error::World`] when it cannot be opened, or is an archive or a folder that holds no `ServeGen` pool.
 pub fn open_trace(place: &Path) -> Result<Opened, Error> {
     let fail = |why: String| Error::World { place: place.display().to_string(), why };
+    let name = place.display().to_string();
     if place.as_os_str() == "-" {
-        return unpack(Box::new(BufReader::with_capacity(PIECE, std::io::stdin()))).map_err(fail);
+        return unpack(Box::new(BufReader::with_capacity(PIECE, std::io::stdin())), &name).map_err(fail);
     }
     if place.is_dir() {
-        return folder(place).map(Opened::Pool).map_err(fail);
+        return folder(place).map(|pool| Opened::Pool(pool.called(&name))).map_err(fail);
     }
     let file = File::open(place).map_err(|error| fail(error.to_string()))?;
-    unpack(Box::new(BufReader::with_capacity(PIECE, file))).map_err(fail)
+    unpack(Box::new(BufReader::with_capacity(PIECE, file)), &name).map_err(fail)
 }
 
-/// Unpacks what is packed, at most twice: an archive may be within.
-fn unpack(mut input: Input) -> Result<Opened, String> {
+/// Unpacks what is packed, at most twice: an archive may be within. A pool gets the name.
+fn unpack(mut input: Input, name: &str) -> Result<Opened, String> {
     let broken = |error: std::io::Error| format!("cannot be read: {error}; is the file damaged or cut off?");
     for _ in 0..2 {
         let (head, next) = head(input, 4).map_err(broken)?;
@@ -59,7 +60,7 @@ fn unpack(mut input: Input) -> Result<Opened, String> {
     let (head, input) = head(input, 512).map_err(broken)?;
     // The mark of a tar archive, of the POSIX and the old GNU form alike.
     if head.get(257..262) == Some(b"ustar") {
-        return archive(input).map(Opened::Pool);
+        return archive(input).map(|pool| Opened::Pool(pool.called(name)));
     }
     Ok(Opened::Stream(input))
 }
@@ -88,10 +89,9 @@ impl Frames {
 
 impl Read for Frames {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let odd = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
         loop {
             if let Some(decoder) = &mut self.decoder {
-                let read = decoder.read(into)?;
+                let read = decoder.read(into).map_err(|_| invalid())?;
                 if read > 0 || into.is_empty() {
                     return Ok(read);
                 }
@@ -101,10 +101,15 @@ impl Read for Frames {
             if input.fill_buf()?.is_empty() {
                 return Ok(0);
             }
-            let decoder = Decoder::new(input).map_err(|error| odd(error.to_string()))?;
+            let decoder = Decoder::new(input).map_err(|_| invalid())?;
             self.decoder = Some(decoder);
         }
     }
+}
+
+/// What is packed as zstd and cannot be unpacked: the decoder's own words are for its authors.
+fn invalid() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no valid zstd file")
 }
 
 fn archive(input: Input) -> Result<Pool, String> {
@@ -239,6 +244,11 @@ mod tests {
             ("nothing", Vec::new(), "is empty"),
             ("cut gzip", packed[..packed.len() - 12].to_vec(), "cut off"),
             ("cut zstd", zst(TEXT.as_bytes())[..20].to_vec(), "cut off"),
+            (
+                "no zstd",
+                [&[0x28, 0xb5, 0x2f, 0xfd], &[0xff; 40][..]].concat(),
+                ": it is no valid zstd file; is the file dam",
+            ),
             ("damaged", [&packed[..10], &[0xff; 40]].concat(), "damaged"),
             ("noise", (0..999_u32).map(|n| ((n * n) >> 3) as u8 | 128).collect(), "is not text"),
             ("other tar", gz(&tar(&[("a.csv", TEXT)])), "holds no ServeGen pool"),
@@ -255,6 +265,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(open_trace(folder.path()).is_err());
         std::fs::write(folder.path().join("chunk-7-trace.csv"), "0,1,1,Gamma,1,1\n").unwrap();
-        assert!(matches!(open_trace(folder.path()), Ok(Opened::Pool(pool)) if pool.clients() == 1));
+        let Ok(Opened::Pool(pool)) = open_trace(folder.path()) else { panic!("no pool") };
+        assert_eq!(pool.clients(), 1);
+        let error = pool.source(Default::default(), 0).unwrap_err().to_string();
+        assert!(error.contains(&folder.path().display().to_string()), "{error}");
     }
 }

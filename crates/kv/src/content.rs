@@ -58,11 +58,12 @@ impl Content {
     #[must_use = "a sequence that is too long is left as it was"]
     pub fn try_grow(&mut self, len: u32) -> bool {
         let Some(last) = self.runs.last_mut() else { return false };
-        let (Some(all), Some(_)) = (self.len.checked_add(len), last.from.checked_add(last.len + len)) else {
+        let (Some(all), Some(grown)) = (self.len.checked_add(len), last.len.checked_add(len)) else { return false };
+        if last.from.checked_add(grown).is_none() {
             return false;
-        };
+        }
         self.len = all;
-        last.len += len;
+        last.len = grown;
         true
     }
 

@@ -1,6 +1,7 @@
 //! Which requests come, and when? Workloads behind one trait: traces, synthetic arrivals, clients that wait for answers.
 
 mod length;
+mod notes;
 mod number;
 mod parse;
 pub mod random;

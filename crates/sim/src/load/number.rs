@@ -71,6 +71,16 @@ pub(super) fn whole_tokens(value: f64) -> Result<u32, Odd> {
     }
 }
 
+/// Writes a number for a message: one that is very large or very small by its power of ten.
+pub(super) fn brief(value: f64) -> String {
+    let size = value.abs();
+    if size.is_finite() && (size >= 1e15 || (size > 0.0 && size < 1e-6)) {
+        format!("{value:e}")
+    } else {
+        value.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +110,20 @@ mod tests {
             ("0x10", Odd::NotANumber),
         ] {
             assert_eq!(nanos(text, 1_000_000_000), Err(odd), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_briefly() {
+        for (value, text) in [
+            (5.0, "5"),
+            (-0.25, "-0.25"),
+            (1e300, "1e300"),
+            (-2.5e-9, "-2.5e-9"),
+            (0.0, "0"),
+            (1e14, "100000000000000"),
+        ] {
+            assert_eq!(brief(value), text);
         }
     }
 

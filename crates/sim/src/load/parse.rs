@@ -131,7 +131,9 @@ impl Said {
         })?;
         let lengths = match (self.table, self.prompt, self.output) {
             (Some(table), None, None) => table,
-            (Some(_), _, _) => return Err(cursor.fail("says lengths both by a file and by `prompt` or `output`")),
+            (Some(_), _, _) => return Err(cursor.fail(
+                "says lengths both by a file and by `prompt` or `output`: leave `prompt` and `output` out, or the file",
+            )),
             (None, Some(prompt), Some(output)) => Lengths::Drawn(prompt, output),
             (None, None, _) => return Err(missing("how long prompts are: `prompt 900`, or `replay FILE`")),
             (None, _, None) => return Err(missing("how long outputs are: `output 200`, or `replay FILE`")),
@@ -265,17 +267,18 @@ impl<'a> Cursor<'a> {
 
     /// Takes a rate, such as `4/s`, `240/min`.
     fn rate(&mut self, zero: bool) -> Result<f64, Error> {
-        const WHAT: &str = "a rate such as 4/s or 240/min";
+        let what =
+            if zero { "a rate from 0, such as 4/s or 240/min" } else { "a rate above 0, such as 4/s or 240/min" };
         let begin = self.clone();
-        let value = self.number(WHAT, if zero { 0.0 } else { 1e-12 }, 1e12)?;
+        let value = self.number(what, if zero { 0.0 } else { 1e-12 }, 1e12)?;
         if !self.symbol("/") {
             return Err(self.expected("a rate's `/s`", &[]));
         }
-        let unit = self.unit(WHAT)?;
+        let unit = self.unit(what)?;
         // Seconds are left as they were said, so that they print as they were said.
         let rate = if unit == 1_000_000_000 { value } else { value / (unit as f64 / 1e9) };
         if rate > 0.0 && !(1e-12..=1e12).contains(&rate) {
-            return Err(begin.expected(WHAT, &[]));
+            return Err(begin.expected(what, &[]));
         }
         Ok(rate)
     }
@@ -337,7 +340,10 @@ impl<'a> Cursor<'a> {
     fn length(&mut self) -> Result<Length, Error> {
         let begin = self.clone();
         let shape = match self.word() {
-            "" => Shape::Fixed(self.tokens(1).map_err(|_| begin.expected("a length", &SHAPES))?),
+            "" => {
+                let what = format!("a length: a whole number from 1 to {MOST_TOKENS}, or a distribution");
+                Shape::Fixed(self.tokens(1).map_err(|_| begin.expected(&what, &SHAPES))?)
+            }
             "uniform" => {
                 let (low, high) = self.range()?;
                 Shape::Uniform(low, high)

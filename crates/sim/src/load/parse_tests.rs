@@ -46,7 +46,7 @@ fn complaints_name_the_place_and_the_nearest_word() {
         ("poison 4/s", "did you mean \"poisson\"?"),
         ("poisson 4", "at its end: expected a rate's `/s`"),
         ("poisson 4/fortnight", "at character 11 (\"fortnight\")"),
-        ("poisson 0/s", "at character 9 (\"0/s\"): expected a rate"),
+        ("poisson 0/s", "at character 9 (\"0/s\"): expected a rate above 0, such as 4/s or 240/min"),
         (
             "poisson 4/s, prompt lognorml 900 p99 4000, output 2",
             "at character 21 (\"lognorml 900 p99 4000\"): expected a length",
@@ -54,7 +54,14 @@ fn complaints_name_the_place_and_the_nearest_word() {
         ("poisson 4/s, prompt lognorml 900 p99 4000, output 2", "did you mean \"lognormal\"?"),
         ("poisson 4/s, prompt lognormal 900 p98 4000, output 2", "(p90, p95, p99, p999, sigma)"),
         ("poisson 4/s, prompt lognormal 900 p99 400, output 2", "p99 400 lies below 900"),
-        ("poisson 4/s, prompt 0, output 2", "at character 21 (\"0\"): expected a length"),
+        (
+            "poisson 4/s, prompt 0, output 2",
+            "at character 21 (\"0\"): expected a length: a whole number from 1 to 1073741824, or",
+        ),
+        (
+            "poisson 4/s, prompt 1e300, output 2",
+            "expected a length: a whole number from 1 to 1073741824, or a distribution (unif",
+        ),
         ("poisson 4/s, prompt 2000000000, output 2", "expected a length"),
         ("poisson 4/s, prompt 1", "says nothing of how long outputs are"),
         ("poisson 4/s", "says nothing of how long prompts are"),
@@ -62,7 +69,10 @@ fn complaints_name_the_place_and_the_nearest_word() {
         ("poisson 4/s, uniform 3/s, prompt 4, output 1", "at character 14 (\"uniform 3/s\"): it says a second time"),
         ("poisson 4/s, prompt uniform 9..1, output 1", "ends before it begins"),
         ("poisson 4/s, prompt 4 output 1", "at character 23 (\"output 1\"): expected a comma or the end"),
-        ("poisson 4/s, replay x, prompt 4", "both by a file and by"),
+        (
+            "poisson 4/s, replay x, prompt 4",
+            "both by a file and by `prompt` or `output`: leave `prompt` and `output` out, or the file",
+        ),
         ("batch, prompt 4, output 1, turns 3", "`batch` with `turns`"),
         ("batch, prompt 4, output 1, prefix 8", "a tree of prefixes"),
         ("batch, prompt 4, output 1, prefix 4000000000x1/4000000000x1", "2^40 leaves"),

@@ -60,8 +60,15 @@ struct Session {
 impl Synthetic {
     pub(super) fn new(workload: &Workload, seed: u64, tables: &Tables) -> Result<Self, Error> {
         let texts = Texts::new(workload, seed, tables)?;
+        let batch = matches!(workload.arrivals, Arrivals::Batch);
+        let default = match &texts.lengths {
+            Pairs::Replay(rows, _) => Some(rows.len() as u64),
+            Pairs::Drawn(..) | Pairs::Rows(..) => (workload.duration.is_none() || batch).then_some(REQUESTS),
+        };
+        let total = workload.requests.or(default);
         let (clients, think) = match &workload.arrivals {
-            Arrivals::Clients(count, think) => (*count, *think),
+            // More clients than requests never send any.
+            Arrivals::Clients(count, think) => (u64::from(*count).min(total.unwrap_or(u64::MAX)) as u32, *think),
             Arrivals::Poisson(_)
             | Arrivals::Gamma(..)
             | Arrivals::Uniform(_)
@@ -75,12 +82,6 @@ impl Synthetic {
                 Some((turns.count.sampler(Column::Prompt, tables)?, Stream::new(seed, "turns"), pause))
             }
         };
-        let batch = matches!(workload.arrivals, Arrivals::Batch);
-        let default = match &texts.lengths {
-            Pairs::Replay(rows, _) => Some(rows.len() as u64),
-            Pairs::Drawn(..) | Pairs::Rows(..) => (workload.duration.is_none() || batch).then_some(REQUESTS),
-        };
-        let total = workload.requests.or(default);
         let weights = workload.priority.iter().map(|(_, weight)| *weight);
         let mut source = Synthetic {
             texts,

@@ -250,3 +250,16 @@ proptest! {
         prop_assert_eq!(count, 200);
     }
 }
+
+#[test]
+fn clients_beyond_the_requests_are_not_made() {
+    let source = |clients: u32| {
+        let text = format!("clients {clients}, prompt uniform 1..99, output 5, turns uniform 1..9, requests 7");
+        Workload::parse(&text).unwrap().source(3, &Tables::new()).unwrap()
+    };
+    let (mut few, mut many) = (source(7), source(1 << 24));
+    assert_eq!(many.sessions.len(), 7);
+    for _ in 0..8 {
+        assert_eq!(few.take().unwrap(), many.take().unwrap());
+    }
+}

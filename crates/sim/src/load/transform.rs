@@ -95,6 +95,9 @@ impl Shaped {
         if change.longest.is_some_and(|longest| longest.tokens < 2) {
             return odd("a request has at least 2 tokens: one of prompt, one of output".to_owned());
         }
+        if change.limit == Some(0) {
+            return odd("a limit of 0 leaves no request".to_owned());
+        }
         let ahead = !source.reacts();
         let drops = change.longest.is_some_and(|longest| longest.overlong == Overlong::Drop);
         if !ahead && (change.skip > 0 || change.from > Nanos::ZERO || change.split.is_some() || drops) {

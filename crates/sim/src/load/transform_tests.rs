@@ -104,3 +104,9 @@ fn senseless_changes_are_refused() {
         assert!(Shaped::new(AnySource::List(List::default()), change).is_err(), "{change:?}");
     }
 }
+
+#[test]
+fn a_limit_of_nothing_is_refused() {
+    let error = Shaped::new(source(PLAIN), Transform { limit: Some(0), ..Transform::default() }).err().unwrap();
+    assert!(error.to_string().contains("a limit of 0"), "{error}");
+}

@@ -60,7 +60,11 @@ const OPTIONAL: [(Role, &str); 5] = [
 impl Header {
     /// Recognises a header, or one of the format that was named.
     pub(super) fn read(line: &str, named: Option<Format>) -> Option<(Format, Self)> {
-        let titles: Vec<String> = Fields { line, ended: false }.map(|title| title.trim().to_lowercase()).collect();
+        let mut fields = Fields::new(line);
+        let titles: Vec<String> = fields.by_ref().map(|title| title.trim().to_lowercase()).collect();
+        if fields.odd {
+            return None;
+        }
         let fits = |(format, required): &&(Format, &[(Role, &str)])| {
             named.is_none_or(|named| named == *format)
                 && required.iter().all(|(_, name)| titles.iter().any(|title| title == name))
@@ -86,7 +90,7 @@ impl Header {
 
     /// Reads a line.
     pub(super) fn row(&self, line: &str, row: &mut Row) -> Result<(), Bad> {
-        let mut fields = Fields { line, ended: false };
+        let mut fields = Fields::new(line);
         let (mut found, mut prefix, mut prefix_tokens) = (0, None, None);
         for (role, title) in &self.columns {
             let Some(field) = fields.next() else { break };
@@ -111,7 +115,11 @@ impl Header {
                 Role::Conversation => row.conversation = (!text.is_empty()).then(|| identity(text)),
             }
         }
-        let more = fields.count();
+        let more = fields.by_ref().count();
+        if fields.odd {
+            let detail = format!("neither a comma nor the end behind a closing quote: {:?}", shorten(line));
+            return Err(Bad::new("text behind a quote", detail));
+        }
         if found != self.columns.len() || more > 0 {
             let (found, wanted) = (found + more, self.columns.len());
             return Err(Bad::new("wrong number of columns", format!("{found} columns where the header has {wanted}")));
@@ -131,19 +139,21 @@ fn bad_date(title: &str, text: &str) -> Bad {
 }
 
 fn seconds(title: &str, text: &str) -> Result<Nanos, Bad> {
-    number::nanos(text, 1_000_000_000).map_err(|odd| match odd {
-        Odd::Negative => Bad::new("negative time", format!("{title} is {:?}: negative", shorten(text))),
-        Odd::NotANumber | Odd::NotWhole => {
-            Bad::new("not a time", format!("{title} is {:?}: not a number of seconds", shorten(text)))
-        }
-        Odd::TooLarge => Bad::new("not a time", format!("{title} is {:?}: beyond 584 years", shorten(text))),
-    })
+    number::nanos(text, 1_000_000_000).map_err(|odd| Bad::time(title, odd, text, "seconds"))
 }
 
-/// The fields of a line, a quoted one without its quotes.
+/// The fields of a line, a quoted one without its quotes; a quote within one is doubled, and stays so.
 struct Fields<'a> {
     line: &'a str,
     ended: bool,
+    /// Whether anything but a comma stood behind a closing quote.
+    odd: bool,
+}
+
+impl<'a> Fields<'a> {
+    const fn new(line: &'a str) -> Self {
+        Fields { line, ended: false, odd: false }
+    }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -154,14 +164,28 @@ impl<'a> Iterator for Fields<'a> {
             return None;
         }
         let quoted =
-            self.line.strip_prefix('"').and_then(|inner| inner.find('"').map(|end| (&inner[..end], &inner[end + 1..])));
+            self.line.strip_prefix('"').and_then(|inner| closing(inner).map(|end| (&inner[..end], &inner[end + 1..])));
         let (field, rest) = quoted.unwrap_or(("", self.line));
         let end = rest.find(',');
-        let field = if quoted.is_some() { field } else { &rest[..end.unwrap_or(rest.len())] };
+        let before = &rest[..end.unwrap_or(rest.len())];
+        self.odd |= quoted.is_some() && !before.is_empty();
         match end {
             Some(end) => self.line = &rest[end + 1..],
             None => self.ended = true,
         }
-        Some(field)
+        Some(if quoted.is_some() { field } else { before })
+    }
+}
+
+/// Returns where a quoted field ends: at the first quote that is not doubled.
+fn closing(inner: &str) -> Option<usize> {
+    let bytes = inner.as_bytes();
+    let mut at = 0;
+    loop {
+        at += inner[at..].find('"')?;
+        if bytes.get(at + 1) != Some(&b'"') {
+            return Some(at);
+        }
+        at += 2;
     }
 }

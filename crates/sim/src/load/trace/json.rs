@@ -66,9 +66,18 @@ struct Step {
 
 /// Recognises a line.
 pub(super) fn recognise(line: &str) -> Option<Format> {
-    // By its keys alone: a line that is no JSON may still be the beginning of one that goes on.
-    let has = |key: &str| line.contains(&format!("\"{key}\""));
-    if has("requests") || line == "{" {
+    // By the keys of the outermost object alone: a line that is no JSON may still be the beginning of one that goes on.
+    const KNOWN: [&str; 7] =
+        ["chat_id", "timestamp", "input_length", "input_tokens", "output_tokens", "prompt_tokens", "segments"];
+    let (mut found, mut requests) = ([false; KNOWN.len()], line == "{");
+    for (key, value) in (Keys { line, at: 0, depth: 0 }) {
+        requests |= key == "requests" && begins_objects(value);
+        if let Some(place) = KNOWN.iter().position(|known| *known == key) {
+            found[place] = true;
+        }
+    }
+    let has = |key: &str| KNOWN.iter().zip(found).any(|(known, found)| found && *known == key);
+    if requests {
         Some(Format::VllmSched)
     } else if has("chat_id") && has("timestamp") {
         Some(Format::Bailian)
@@ -77,6 +86,47 @@ pub(super) fn recognise(line: &str) -> Option<Format> {
     } else if has("output_tokens") && (has("prompt_tokens") || has("segments")) {
         Some(Format::Lines)
     } else {
+        None
+    }
+}
+
+/// Whether a value is an array of objects as far as it goes.
+fn begins_objects(value: &str) -> bool {
+    let first = value.strip_prefix('[').map(|inner| inner.trim_start().bytes().next());
+    matches!(first, Some(None | Some(b'{' | b']')))
+}
+
+/// The keys of a line's outermost object, each with what stands behind it.
+struct Keys<'a> {
+    line: &'a str,
+    at: usize,
+    depth: u32,
+}
+
+impl<'a> Iterator for Keys<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        let bytes = self.line.as_bytes();
+        while let Some(byte) = bytes.get(self.at) {
+            self.at += 1;
+            match byte {
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                b'"' => {
+                    let begin = self.at;
+                    while *bytes.get(self.at)? != b'"' {
+                        self.at += if bytes[self.at] == b'\\' { 2 } else { 1 };
+                    }
+                    let (name, rest) = (&self.line[begin..self.at], self.line[self.at + 1..].trim_start());
+                    self.at += 1;
+                    if let Some(value) = rest.strip_prefix(':').filter(|_| self.depth == 1) {
+                        return Some((name, value.trim_start()));
+                    }
+                }
+                _ => {}
+            }
+        }
         None
     }
 }
@@ -92,7 +142,9 @@ pub(super) fn blocks(line: &str, format: Format, options: &Options, row: &mut Ro
     row.blocks = found.hash_ids.unwrap_or_default();
     let (blocks, size) = (row.blocks.len() as u64, u64::from(row.block_tokens));
     let (full, all) = (u64::from(row.prompt) / size, u64::from(row.prompt).div_ceil(size));
-    if !row.blocks.is_empty() && blocks != full && blocks != all {
+    // Mooncake's files name the last block too, though it is not full.
+    let fits = blocks == all || (blocks == full && format == Format::Bailian);
+    if !row.blocks.is_empty() && !fits {
         let detail = format!(
             "{blocks} hash_ids for {} tokens, which are {all} blocks of {size}; is a block of other size?",
             row.prompt
@@ -184,18 +236,19 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, Bad> {
 
 fn tokens(title: &str, value: Option<f64>) -> Result<u32, Bad> {
     let value = value.ok_or_else(|| Bad::missing(title))?;
-    number::whole_tokens(value).map_err(|odd| Bad::field(title, odd, &value.to_string()))
+    number::whole_tokens(value).map_err(|odd| Bad::field(title, odd, &number::brief(value)))
 }
 
 fn time(title: &str, value: Option<f64>, unit: f64) -> Result<Nanos, Bad> {
     let value = value.ok_or_else(|| Bad::missing(title))?;
+    let odd = |odd| Bad::time(title, odd, &number::brief(value), "seconds");
     if value < 0.0 {
-        return Err(Bad::new("negative time", format!("{title} is {value}: negative")));
+        return Err(odd(Odd::Negative));
     }
     let nanos = value * unit;
     // Both come from JSON or are checked above: no NaN gets here.
     if nanos >= 18_446_744_073_709_551_616.0 {
-        return Err(Bad::field(title, Odd::TooLarge, &value.to_string()));
+        return Err(odd(Odd::TooLarge));
     }
     Ok(Nanos::new(libm::round(nanos) as u64))
 }

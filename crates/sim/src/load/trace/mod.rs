@@ -221,6 +221,7 @@ fn recognise(name: &str, input: Input, options: &Options) -> Result<Trace, Error
         Line::Broken(error) => return Err(broken(name, lines.number, &error)),
     }
     let Ok(first) = std::str::from_utf8(lines.bytes()) else { return Err(strange(name, "is not text")) };
+    let first = first.trim_start();
     if first.contains('\0') {
         return Err(strange(name, "is not text"));
     }
@@ -283,16 +284,22 @@ fn strange(name: &str, what: &str) -> Error {
 }
 
 fn broken(name: &str, line: u64, error: &std::io::Error) -> Error {
+    Error::Load(format!("{name}:{line}: {}", unreadable(error)))
+}
+
+/// Says why a stream gives no more.
+fn unreadable(error: &std::io::Error) -> String {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     let damaged = [UnexpectedEof, InvalidData, InvalidInput].contains(&error.kind());
     let hint = if damaged { "; the file is damaged or cut off: fetch it again" } else { "" };
-    Error::Load(format!("{name}:{line}: cannot be read further: {error}{hint}"))
+    format!("cannot be read further: {error}{hint}")
 }
 
 fn unknown(name: &str, first: &str, named: Option<Format>) -> Error {
     let begins = shorten(first);
-    if let Some(named) = named {
-        return Error::Load(format!("{name}:1: begins with {begins:?}: not what a {} trace begins with", named.name()));
+    if let Some(named) = named.map(Format::name) {
+        let article = if named.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        return Error::Load(format!("{name}:1: begins with {begins:?}: not what {article} {named} trace begins with"));
     }
     if first.starts_with('[') {
         return Error::Load(format!("{name}:1: is a JSON array; write one object a line (JSONL)"));
@@ -329,8 +336,9 @@ impl Trace {
                 let Report { rows, no_output, no_prompt, .. } = self.report;
                 let first = self.report.first_bad.as_deref().map(|bad| format!("; the first bad one: {bad}"));
                 return Err(Error::Load(format!(
-                    "{}: holds no request: {rows} rows, {no_output} without output, {no_prompt} without prompt, {} bad{}",
+                    "{}: holds no request: {}, {no_output} without output, {no_prompt} without prompt, {} bad{}",
                     self.name,
+                    super::notes::counted(rows, "row"),
                     self.report.skipped(),
                     first.unwrap_or_default()
                 )));
@@ -370,8 +378,8 @@ impl Trace {
             }
             Line::Broken(error) => {
                 self.ended = true;
-                let detail = format!("cannot be read further: {error}; the file is damaged or cut off: fetch it again");
-                return Err(Bad::new("the rest is unreadable", detail));
+                self.report.rows += 1;
+                return Err(Bad::new("the rest is unreadable", unreadable(&error)));
             }
         }
         self.row.clear();

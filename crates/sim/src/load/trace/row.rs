@@ -58,6 +58,16 @@ impl Bad {
         Bad::new(reason, format!("{name} is {:?}: {reason}{limit}", shorten(text)))
     }
 
+    /// Says what is odd about a time in a unit.
+    pub(super) fn time(name: &str, odd: Odd, text: &str, unit: &str) -> Self {
+        let (reason, why) = match odd {
+            Odd::Negative => ("negative time", "negative".to_owned()),
+            Odd::NotANumber | Odd::NotWhole => ("not a time", format!("not a number of {unit}")),
+            Odd::TooLarge => ("not a time", "beyond 584 years".to_owned()),
+        };
+        Bad::new(reason, format!("{name} is {:?}: {why}", shorten(text)))
+    }
+
     pub(super) fn missing(name: &str) -> Self {
         Bad::new("missing value", format!("{name} is missing"))
     }

@@ -12,20 +12,22 @@ use std::collections::BTreeMap;
 use plimsoll_kv::Content;
 use plimsoll_units::Nanos;
 
+use super::super::number::{MOST_TOKENS, brief};
 use super::super::random::Stream;
-use super::super::{Kind, MaxTokens, Source, number::MOST_TOKENS, stream};
+use super::super::{Kind, MaxTokens, Source, stream};
 use crate::{Arrival, Error};
 
 /// Most clients.
 const MOST_CLIENTS: usize = 1 << 16;
 /// Most windows, and most lengths of a distribution.
 const MOST_ENTRIES: usize = 1 << 22;
-/// Most requests of one client in one window.
-const MOST_REQUESTS: f64 = 16_777_216.0;
+/// Most requests of one window of all clients, which are at hand at once: 7000 a second where a window is ten minutes.
+const MOST_REQUESTS: f64 = 4_194_304.0;
 
 /// Clients by their number.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
+    name: String,
     clients: BTreeMap<u32, Client>,
 }
 
@@ -93,6 +95,12 @@ impl Default for Options {
 }
 
 impl Pool {
+    /// Gives it a name for messages: the file's or the folder's.
+    #[must_use]
+    pub fn called(self, name: &str) -> Self {
+        Pool { name: name.to_owned(), ..self }
+    }
+
     /// Takes one file of a pool: `chunk-N-trace.csv` or `chunk-N-dataset.json`. Returns false, and takes nothing, for
     /// files of other names.
     ///
@@ -130,6 +138,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Load`] when a client has no windows or others than the rest, or a rate makes no sense.
     pub fn source(self, options: Options, seed: u64) -> Result<ServeGen, Error> {
+        let name = if self.name.is_empty() { String::new() } else { format!("{}: ", self.name) };
         let all = self.clients.len();
         let mut report = Report::default();
         let mut clients: Vec<(u32, Client)> = self.clients.into_iter().collect();
@@ -139,25 +148,27 @@ impl Pool {
         let first = clients.first().map(|(_, client)| &client.windows);
         let starts: Vec<u64> = first.into_iter().flatten().map(|window| window.start).collect();
         if starts.is_empty() {
-            return Err(Error::Load(
-                "no ServeGen client: no chunk-N with both windows (-trace.csv) and lengths (-dataset.json)".to_owned(),
-            ));
+            return Err(Error::Load(format!(
+                "{name}no ServeGen client: no chunk-N with both windows (-trace.csv) and lengths (-dataset.json)"
+            )));
         }
         for (number, client) in &clients {
             if !client.windows.iter().map(|window| window.start).eq(starts.iter().copied()) {
-                let why = format!("chunk-{number}-trace.csv: has other windows than the first client's, or none");
+                let why = format!("{name}chunk-{number}-trace.csv: has other windows than the first client's, or none");
                 return Err(Error::Load(why));
             }
         }
         let (Rate::Times(rate) | Rate::Total(rate)) = options.rate;
         if !(rate.is_finite() && rate > 0.0) || options.from >= options.until {
             return Err(Error::Load(format!(
-                "a rate of {rate} from {} s until {} s is none",
-                options.from, options.until
+                "{name}a rate of {} from {} s until {} s is none",
+                brief(rate),
+                options.from,
+                options.until
             )));
         }
         let clients = clients.into_iter().map(|(number, client)| (u64::from(number), client)).collect();
-        Ok(ServeGen { clients, starts, options, seed, window: 0, ready: Vec::new(), sent: 0, report })
+        Ok(ServeGen { name, clients, starts, options, seed, window: 0, ready: Vec::new(), sent: 0, report })
     }
 }
 
@@ -175,6 +186,8 @@ pub struct Report {
 /// A pool on its way, a window of all clients at a time.
 #[derive(Clone, Debug)]
 pub struct ServeGen {
+    /// How messages begin.
+    name: String,
     clients: Vec<(u64, Client)>,
     starts: Vec<u64>,
     options: Options,
@@ -213,31 +226,43 @@ impl ServeGen {
                 continue;
             }
             let all: f64 = self.clients.iter().map(|(_, client)| client.windows[window].rate).sum();
+            let span = (start, end);
+            let count: f64 = (0..self.clients.len()).map(|index| self.count(index, window, span, all)).sum();
+            if count > MOST_REQUESTS {
+                let count = if count.is_finite() { brief(count) } else { "endlessly many".to_owned() };
+                return Err(Error::Load(format!(
+                    "{}ServeGen's clients would send {count} requests from {start} s until {end} s, more than the 2^22 that one window may have",
+                    self.name
+                )));
+            }
             for index in 0..self.clients.len() {
-                self.draw(index, window, (start, end), all)?;
+                self.draw(index, window, span, all);
             }
             self.ready.sort_by_key(|(at, _, _)| std::cmp::Reverse(*at));
         }
         Ok(())
     }
 
-    /// Draws one client's requests of one window.
-    fn draw(&mut self, index: usize, window: usize, (start, end): (u64, u64), all: f64) -> Result<(), Error> {
-        let (number, client) = &self.clients[index];
-        let Window { rate, law, .. } = client.windows[window];
-        let Some(law) = law else { return Ok(()) };
+    /// Returns how many gaps are drawn for one client in one window.
+    fn count(&self, index: usize, window: usize, (start, end): (u64, u64), all: f64) -> f64 {
+        let Window { rate, law, .. } = self.clients[index].1.windows[window];
+        if law.is_none() {
+            return 0.0;
+        }
         let rate = match self.options.rate {
             Rate::Times(factor) => rate * factor,
             Rate::Total(_) if all <= 0.0 => 0.0,
             Rate::Total(total) => total * (rate / all),
         };
+        libm::ceil(rate * (end - start) as f64)
+    }
+
+    /// Draws one client's requests of one window.
+    fn draw(&mut self, index: usize, window: usize, (start, end): (u64, u64), all: f64) {
+        let count = self.count(index, window, (start, end), all);
+        let (number, client) = &self.clients[index];
+        let Some(law) = client.windows[window].law else { return };
         let size = (end - start) as f64;
-        let count = libm::ceil(rate * size);
-        if count > MOST_REQUESTS {
-            let why =
-                format!("ServeGen's client {number} would send {count:.0} requests from {start} s on, more than 2^24");
-            return Err(Error::Load(why));
-        }
         let mut stream = Stream::numbered(self.seed, "servegen", number << 32 | window as u64);
         let mut now = 0.0;
         let mut times: Vec<f64> = (0..count as u64)
@@ -256,7 +281,7 @@ impl ServeGen {
         let known = lengths.partition_point(|(from, _)| *from <= self.starts[window]);
         let Some((_, [prompts, outputs])) = known.checked_sub(1).and_then(|place| lengths.get(place)) else {
             self.report.no_lengths += times.len() as u64;
-            return Ok(());
+            return;
         };
         for time in times {
             let share = stream.unit();
@@ -269,7 +294,6 @@ impl ServeGen {
             let at = at + Nanos::new(libm::round(time * stretch * 1e9) as u64);
             self.ready.push((at, prompt, output));
         }
-        Ok(())
     }
 }
 

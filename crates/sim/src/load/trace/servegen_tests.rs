@@ -76,6 +76,27 @@ fn faults_are_named() {
         assert!(error.contains(message), "{error}\nnot {message}");
     }
     assert!(Pool::default().source(Options::default(), 0).is_err());
-    let endless = pool("0,1e9,1,Gamma,1,1", DATASET).unwrap().source(Options::default(), 0).unwrap().peek();
-    assert!(endless.unwrap_err().to_string().contains("more than 2^24"));
+    let mut one = Pool::default().called("p.tar").source(Options::default(), 0).unwrap_err().to_string();
+    assert!(one.starts_with("p.tar: no ServeGen client"), "{one}");
+    for (rate, message) in [
+        ("1e9", "p.tar: ServeGen's clients would send 600000000000 requests from 0 s until 600 s, more than the 2^22"),
+        ("1e300", "e302 requests"),
+        ("1e307", "would send endlessly many requests"),
+    ] {
+        let pool = pool(&format!("0,{rate},1,Gamma,1,1"), DATASET).unwrap().called("p.tar");
+        one = pool.source(Options::default(), 0).unwrap().peek().unwrap_err().to_string();
+        assert!(one.contains(message), "{one}");
+    }
+}
+
+#[test]
+fn all_clients_of_a_window_are_bounded_together() {
+    for (clients, fits) in [(2, true), (60, false)] {
+        let mut pool = Pool::default();
+        for client in 0..clients {
+            pool.add(&format!("chunk-{client}-trace.csv"), b"0,150,1,Gamma,1,1").unwrap();
+            pool.add(&format!("chunk-{client}-dataset.json"), DATASET.as_bytes()).unwrap();
+        }
+        assert_eq!(pool.source(Options::default(), 0).unwrap().peek().is_ok(), fits, "{clients} clients");
+    }
 }

@@ -88,18 +88,21 @@ fn each_form_is_recognised_and_read() {
 #[test]
 fn equal_blocks_are_equal_tokens() {
     let text = "{\"timestamp\": 0, \"input_length\": 1100, \"output_length\": 5, \"hash_ids\": [0, 1, 2]}\n\
-        {\"timestamp\": 0, \"input_length\": 1536, \"output_length\": 5, \"hash_ids\": [0, 1, 3]}\n\
-        {\"timestamp\": 0, \"input_length\": 1100, \"output_length\": 5, \"hash_ids\": [0, 1]}\n";
+        {\"timestamp\": 0, \"input_length\": 1536, \"output_length\": 5, \"hash_ids\": [0, 1, 3]}\n";
     let (all, _) = read(text, &Options::default()).unwrap();
     let runs = |index: usize| all[index].prompt.runs().iter().map(|run| (run.stream, run.len)).collect::<Vec<_>>();
     assert_eq!(runs(0)[..2], runs(1)[..2]);
     assert_eq!((runs(0)[2].1, runs(1)[2].1), (76, 512), "the last block is what is left");
     assert_ne!(runs(0)[2].0, runs(1)[2].0);
-    assert_eq!(runs(2)[2].1, 76, "where only full blocks are named, the rest is the request's own");
     let bad = read(&text.replace("1536", "9999"), &Options::default()).unwrap_err().to_string();
     assert!(bad.contains("t:2: 3 hash_ids for 9999 tokens, which are 20 blocks of 512"), "{bad}");
     let other = Options { block_tokens: NonZeroU32::new(550), ..Options::default() };
     assert!(read(text, &other).is_err());
+    let bad = read(&text.replace("[0, 1, 2]", "[0, 1]"), &Options::default()).unwrap_err().to_string();
+    assert!(bad.contains("t:1: 2 hash_ids for 1100 tokens, which are 3 blocks of 512"), "{bad}");
+    let text = r#"{"chat_id": 1, "timestamp": 0, "input_length": 20, "output_length": 2, "hash_ids": [7]}"#;
+    let prompt = &read(text, &Options::default()).unwrap().0[0].prompt;
+    assert_eq!(prompt.runs()[1].len, 4, "Bailian's full blocks may stand alone; the rest is the request's own");
 }
 
 #[test]
@@ -137,12 +140,28 @@ fn faults_are_named_with_file_and_line() {
         (format!("{AZURE}2023-11-16 18:17:04,1.5,1\n"), "tokens not whole"),
         (format!("{AZURE}2023-11-16 18:17:04,1073741825,1\n"), "number too large (at most 1073741824 tokens)"),
         (format!("{AZURE}yesterday,1,1\n"), "timestamp is \"yesterday\": not a date and time"),
+        (format!("{AZURE}2023-11-16 18:17:04,\"1\"99,1\n"), "t:3: neither a comma nor the end behind a closing quote"),
+        (format!("{AZURE}2023-11-16 18:17:04,1,\"1\"9\n"), "t:3: neither a comma nor the end behind a closing quote"),
+        (format!("{AZURE}2023-11-16 18:17:04,\"2\"\"3\",1\n"), "t:3: contexttokens is \"2\\\"\\\"3\": not a number"),
         (format!("{AZURE}2023-11-16 18:17:04,1\n"), "t:3: 2 columns where the header has 3"),
         (format!("{AZURE}2023-11-16 18:17:04,1,1,1\n"), "t:3: 4 columns where the header has 3"),
         ("arrived_at,num_prefill_tokens,num_decode_tokens\n-1,1,1\n".into(), "t:2: arrived_at is \"-1\": negative"),
         ("arrived_at,num_prefill_tokens,num_decode_tokens\nnan,1,1\n".into(), "not a number of seconds"),
         ("{\"timestamp\": 1, \"input_length\": 5, \"output_length\"".into(), "t:1: EOF while parsing"),
         ("{\"timestamp\": 1, \"input_length\": -5, \"output_length\": 1}".into(), "input_length is \"-5\": negative"),
+        (
+            "{\"timestamp\": 1, \"input_length\": 1e300, \"output_length\": 1}".into(),
+            "input_length is \"1e300\": number too large (at most 1073741824 tokens)",
+        ),
+        (
+            "{\"timestamp\": 1e300, \"input_length\": 1, \"output_length\": 1}".into(),
+            "t:1: timestamp is \"1e300\": beyond 584 years",
+        ),
+        ("{\"timestamp\": -1, \"input_length\": 1, \"output_length\": 1}".into(), "timestamp is \"-1\": negative"),
+        (
+            "arrived_at,num_prefill_tokens,num_decode_tokens\n1e30,1,1\n".into(),
+            "arrived_at is \"1e30\": beyond 584 years",
+        ),
         ("{\"timestamp\": 1, \"input_length\": 5}".into(), "t:1: output_length is missing"),
         (
             "{\"arrived_s\": 1, \"prompt_tokens\": 5, \"output_tokens\": 5, \"prioriti\": 5}".into(),
@@ -156,6 +175,8 @@ fn faults_are_named_with_file_and_line() {
     }
     let named = Options { format: Some(Format::Vidur), ..Options::default() };
     assert!(read(AZURE, &named).unwrap_err().to_string().contains("not what a vidur trace begins with"));
+    let azure = Options { format: Some(Format::Azure), ..named };
+    assert!(read("a,b\n", &azure).unwrap_err().to_string().contains("not what an azure trace begins with"));
     assert_eq!(read(AZURE, &Options { format: Some(Format::Azure), ..named }).unwrap().1.requests, 1);
 }
 
@@ -198,6 +219,7 @@ fn a_stream_that_breaks_off_is_an_error_or_an_end() {
     assert!(trace.take().unwrap().is_some());
     assert_eq!(trace.take().unwrap(), None);
     assert_eq!(trace.report().bad.iter().next(), Some((&"the rest is unreadable", &1)));
+    assert_eq!((trace.report().rows, trace.report().requests), (2, 1), "the broken row is one of the rows");
 }
 
 #[test]
@@ -212,6 +234,55 @@ fn endless_lines_end() {
         count += 1;
     }
     assert_eq!((count, trace.report().bad["line too long"]), (2, 1));
+}
+
+#[test]
+fn endless_streams_end() {
+    const HEAD: &[u8] = b"arrived_s,prompt_tokens,output_tokens\n1,1,1\n";
+    let endless = |head: &'static [u8], byte: u8| Box::new(BufReader::new(head.chain(std::io::repeat(byte))));
+    let error = open("t", endless(b"", 0), &Options::default()).err().unwrap().to_string();
+    assert!(error.contains("t:1: begins with a line of more than 16 MiB"), "{error}");
+    let error = open("t", endless(b"", b'\n'), &Options::default()).err().unwrap().to_string();
+    assert!(error.contains("blank ones in a row"), "{error}");
+    let mut trace = open("t", endless(HEAD, b'9'), &Options::default()).unwrap();
+    assert!(trace.take().unwrap().is_some());
+    assert!(trace.take().unwrap_err().to_string().contains("t:3: a line of more than 16777216 bytes"));
+    let mut trace = open("t", endless(HEAD, b'9'), &Options { skip_bad: true, ..Options::default() }).unwrap();
+    assert!(trace.take().unwrap().is_some());
+    assert_eq!(trace.take().unwrap(), None);
+    let bad: Vec<&str> = trace.report().bad.keys().copied().collect();
+    assert_eq!(bad, ["line too long", "the rest is unreadable"]);
+}
+
+#[test]
+fn json_is_recognised_by_its_outermost_keys() {
+    const MOONCAKE: &str = "\"timestamp\": 0, \"input_length\": 5, \"output_length\": 1";
+    const STEPS: &str = "[{\"arrival_step\": 0, \"prompt\": [[1, 5]], \"max_tokens\": 1}]";
+    for (text, format) in [
+        (format!("{{{MOONCAKE}}}"), Format::Mooncake),
+        (format!("  {{{MOONCAKE}}}"), Format::Mooncake),
+        (format!("\n\t {{{MOONCAKE}}}"), Format::Mooncake),
+        (format!("\u{feff}{{{MOONCAKE}}}"), Format::Mooncake),
+        (format!(" \u{feff} {{{MOONCAKE}}}"), Format::Mooncake),
+        (format!("\u{feff}\n{{{MOONCAKE}}}"), Format::Mooncake),
+        (format!("{{{MOONCAKE}, \"requests\": 3}}"), Format::Mooncake),
+        (format!("{{\"requests\": [1, 2], {MOONCAKE}}}"), Format::Mooncake),
+        (format!("{{{MOONCAKE}, \"said\": \"\\\"requests\\\": [{{\"}}"), Format::Mooncake),
+        (format!("{{\"more\": {{\"requests\": [{{}}], \"chat_id\": 1}}, {MOONCAKE}}}"), Format::Mooncake),
+        (format!("{{\"requests\": {STEPS}}}"), Format::VllmSched),
+        (format!("  {{\"config\": {{}}, \"requests\" :{STEPS}}}"), Format::VllmSched),
+        (format!(" {{\n\"requests\": {STEPS}}}"), Format::VllmSched),
+        (format!("{{\"requests\": [\n{}", &STEPS[1..]) + "}", Format::VllmSched),
+    ] {
+        let found = rows(&text);
+        assert_eq!(found, (format, vec![(0, 5, 1, 1, 0)]), "{text}");
+    }
+}
+
+#[test]
+fn quoted_fields_are_read() {
+    let text = "arrived_s,\"prompt_tokens\",output_tokens,said\n\"1\",\"7\",2,\"a, \"\"b\"\"\"\n2,3,\"4\",\"\"\n";
+    assert_eq!(rows(text).1, [(1_000_000_000, 7, 2, 2, 0), (2_000_000_000, 3, 4, 4, 0)]);
 }
 
 #[test]

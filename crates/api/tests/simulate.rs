@@ -146,8 +146,10 @@ fn flags_of_the_scheduler_change_the_schedule_however_they_are_given() {
 fn hybrids_hold_a_state_and_no_more_tokens_than_planned() {
     for caching in [true, false] {
         let options = json!({ "tensor_parallel_size": 4, "max_model_len": 16384, "enable_prefix_caching": caching });
-        let launch = json!({ "model": "qwen3-next-80b-a3b", "gpu": "h100-sxm:4", "engine": "vllm", "options": options });
-        let found = answer(json!({ "launch": launch, "workload": "poisson 2/s, prompt 2000, output 300, requests 50" }));
+        let launch =
+            json!({ "model": "qwen3-next-80b-a3b", "gpu": "h100-sxm:4", "engine": "vllm", "options": options });
+        let found =
+            answer(json!({ "launch": launch, "workload": "poisson 2/s, prompt 2000, output 300, requests 50" }));
         let capacity = found["kv"]["capacity_tokens"].as_u64().unwrap();
         assert!((1_000_000..4_000_000).contains(&capacity), "{capacity}");
         assert!(found["kv"]["waste_share"].as_f64().unwrap() < 0.2, "{found:#}");

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use plimsoll_sim::load::trace::{self, Format, Options, Report, servegen};
+use plimsoll_sim::load::trace::{self, Format, Options, servegen};
 use plimsoll_sim::load::{AnySource, MaxTokens, Shaped, Tables, Transform, Workload};
 
 use crate::world::Stream;
@@ -93,7 +93,7 @@ fn tables(workload: &Workload, options: &Options, desk: &Desk<'_>) -> Result<(Ta
         };
         let (rows, report) = trace::lengths(file, input, options).map_err(broken)?;
         tables.insert(file.to_owned(), rows);
-        notes.extend(left_out(&report));
+        notes.extend(report.notes());
     }
     Ok((tables, notes))
 }
@@ -126,32 +126,6 @@ fn shaped(source: AnySource, asked: &TraceRequest) -> Result<AnySource, Error> {
         return Ok(source);
     }
     Ok(AnySource::Shaped(Box::new(Shaped::new(source, change).map_err(said)?)))
-}
-
-/// Says what was left out of a trace, once it was read.
-pub(super) fn left_out(report: &Report) -> Vec<String> {
-    let mut notes = Vec::new();
-    if report.skipped() > 0 {
-        let reasons: Vec<String> = report.bad.iter().map(|(why, rows)| format!("{rows} {why}")).collect();
-        let first = report.first_bad.as_deref().map(|first| format!("; the first: {first}")).unwrap_or_default();
-        notes.push(format!(
-            "{} of {} rows of the trace were left out: {}{first}",
-            report.skipped(),
-            report.rows,
-            reasons.join(", ")
-        ));
-    }
-    for (rows, what) in [
-        (report.no_output, "rows without an output token were left out"),
-        (report.no_prompt, "rows without a prompt were left out"),
-        (report.cut, "outputs were cut to what the request asks for at most"),
-        (report.forgotten, "conversations were forgotten because there were too many at once"),
-    ] {
-        if rows > 0 {
-            notes.push(format!("{rows} {what}"));
-        }
-    }
-    notes
 }
 
 fn file_name(path: &str) -> &str {

@@ -125,7 +125,7 @@ fn one(
     answer.notes.extend(time.notes().iter().cloned());
     answer.notes.extend(notes);
     answer.notes.extend(load.notes);
-    answer.notes.extend(load.source.report().into_iter().flat_map(load::left_out));
+    answer.notes.extend(load.source.notes());
     if outcome.cut > 0 {
         answer
             .notes

@@ -7,7 +7,7 @@ impl AnySource {
     /// Says what was left out or changed so far, a line each; complete when no request is left.
     pub fn notes(&self) -> Vec<String> {
         match self {
-            AnySource::Trace(trace) => of_trace(trace.report()),
+            AnySource::Trace(trace) => trace.report().notes(),
             AnySource::ServeGen(servegen) => of_servegen(servegen.report()),
             AnySource::Shaped(shaped) => of_shaped(shaped),
             AnySource::List(_) | AnySource::Synthetic(_) => Vec::new(),
@@ -15,20 +15,23 @@ impl AnySource {
     }
 }
 
-fn of_trace(report: &Report) -> Vec<String> {
-    let mut notes = Vec::new();
-    let skipped = report.skipped();
-    if skipped > 0 {
-        let reasons: Vec<String> = report.bad.iter().map(|(why, rows)| format!("{rows} {why}")).collect();
-        let first = report.first_bad.as_deref().map(|first| format!("; the first: {first}")).unwrap_or_default();
-        let (rows, were) = (counted(report.rows, "row"), were(skipped));
-        notes.push(format!("{skipped} of {rows} of the trace {were} left out: {}{first}", reasons.join(", ")));
+impl Report {
+    /// Says what was left out or changed, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let skipped = self.skipped();
+        if skipped > 0 {
+            let reasons: Vec<String> = self.bad.iter().map(|(why, rows)| format!("{rows} {why}")).collect();
+            let first = self.first_bad.as_deref().map(|first| format!("; the first: {first}")).unwrap_or_default();
+            let (rows, were) = (counted(self.rows, "row"), were(skipped));
+            notes.push(format!("{skipped} of {rows} of the trace {were} left out: {}{first}", reasons.join(", ")));
+        }
+        notes.extend(said(self.no_output, "row", " without an output token", "left out"));
+        notes.extend(said(self.no_prompt, "row", " without a prompt", "left out"));
+        notes.extend(said(self.cut, "output", "", "cut to what the request asks for at most"));
+        notes.extend(said(self.forgotten, "conversation", "", "forgotten because there were too many at once"));
+        notes
     }
-    notes.extend(said(report.no_output, "row", " without an output token", "left out"));
-    notes.extend(said(report.no_prompt, "row", " without a prompt", "left out"));
-    notes.extend(said(report.cut, "output", "", "cut to what the request asks for at most"));
-    notes.extend(said(report.forgotten, "conversation", "", "forgotten because there were too many at once"));
-    notes
 }
 
 fn of_servegen(report: servegen::Report) -> Vec<String> {

@@ -196,7 +196,7 @@ struct State {
     shape: Shape,
     finished: Vec<Slot>,
     decoding: Vec<Slot>,
-    /// Preemptions since the last token came out.
+    /// Preemptions since the last token came out or a prompt got further than ever.
     barren: usize,
     outcome: Outcome,
 }
@@ -341,6 +341,11 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
                 recomputed += again;
             }
             if reached < request.content.len() {
+                // A prompt that gets further than it ever did is no standstill, however many steps it takes.
+                if state.barren > 0 && reached > request.computed_before && !state.batch.preempted.contains(&entry.slot)
+                {
+                    state.barren = 0;
+                }
                 continue;
             }
             match request.first_token {
@@ -427,6 +432,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         }
         debug_assert!(state.now > begin);
         state.outcome.end = state.now;
+        state.barren = 0;
         for &slot in &state.decoding {
             let request = &mut state.requests[slot];
             request.generate(steps);
@@ -437,7 +443,8 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
     }
 
     /// Says why nothing can happen any more.
-    fn stuck(&self) -> Error {
+    fn stuck(&mut self) -> Error {
+        let shortage = self.scheduler.shortage(&self.state.requests).map_or_else(String::new, |of| format!("; {of}"));
         let first = self.scheduler.head().map(|slot| &self.state.requests[slot]);
         Error::Stuck {
             at: self.state.now,
@@ -445,7 +452,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             first: first.map_or(0, |request| request.number),
             why: first.map_or_else(String::new, |request| {
                 format!(
-                    "prompt of {} tokens, {} generated, {} asked for",
+                    "prompt of {} tokens, {} generated, {} asked for{shortage}",
                     request.prompt_tokens, request.generated, request.max_tokens
                 )
             }),

@@ -1,13 +1,14 @@
 //! What must hold for every workload? Jumps change nothing, the books balance, every token is computed once, and nobody is
 //! forgotten. A failure prints the seed that replays it.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use plimsoll_kv::{BlockId, Content, Group, Key, Reach, State};
 use plimsoll_sim::cost::{Cost, Shape};
 use plimsoll_sim::load::List;
 use plimsoll_sim::schedule::Occupancy;
-use plimsoll_sim::schedule::vllm::{Config, Policy, Vllm};
+use plimsoll_sim::schedule::vllm::{Config, Policy, Rules, Vllm};
 use plimsoll_sim::{Arrival, Outcome, Request, Requests, Settings, Slot, Step, Watch, run};
 use plimsoll_units::Nanos;
 use proptest::prelude::*;
@@ -127,32 +128,105 @@ fn arrivals(dice: &mut Dice) -> Vec<Arrival> {
 /// What is seen of one step: its begin and end, its shape's sizes, the cache, who waits and runs.
 type Seen = (Nanos, Nanos, [u64; 3], Occupancy, usize, usize);
 
+/// What is counted of one request's tokens, without looking at its preemptions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Book {
+    /// Tokens of it in the cache.
+    position: u32,
+    /// The most of them that ever were.
+    reached: u32,
+    /// Tokens that steps computed for it.
+    computed: u64,
+    /// Of those, below what was reached before.
+    again: u64,
+    /// Tokens beyond what was reached that a later look into the cache found.
+    given: u64,
+}
+
+impl Book {
+    fn find(&mut self, tokens: u32) {
+        self.given += u64::from(tokens.saturating_sub(self.reached));
+        (self.position, self.reached) = (tokens, self.reached.max(tokens));
+    }
+
+    fn compute(&mut self, context: u32, tokens: u32) {
+        assert_eq!(self.position, context, "tokens are computed in order, each once");
+        self.position += tokens;
+        self.computed += u64::from(tokens);
+        self.again += u64::from(self.position.min(self.reached).saturating_sub(context));
+        self.reached = self.reached.max(self.position);
+    }
+}
+
 /// Everything that can be seen of a run.
 #[derive(Default)]
 struct Eyes {
     steps: Vec<Seen>,
     gaps: Vec<(Nanos, u32)>,
     ended: Vec<String>,
-    computed: Vec<u64>,
     stretched: usize,
-    laws: bool,
+    /// Whether empty slots are never more than the blocks that are held: with one group.
+    single: bool,
+    /// Whether each token is followed: only stepping shows each batch.
+    exact: bool,
+    books: Vec<Book>,
+    /// Whether nobody comes in before one who waits and is better.
+    in_order: bool,
+    by_priority: bool,
+    waiting: BTreeSet<(i32, u64)>,
+}
+
+impl Eyes {
+    fn key(&self, requests: &Requests, slot: Slot) -> (i32, u64) {
+        let request = &requests[slot];
+        (if self.by_priority { request.priority } else { 0 }, request.number)
+    }
+
+    /// Nobody starves: whoever comes in is better, by priority or by arrival, than all who stay outside.
+    fn follow_queue(&mut self, step: &Step<'_>) {
+        for &slot in &step.batch.preempted {
+            self.waiting.insert(self.key(step.requests, slot));
+        }
+        for &(slot, _) in step.batch.new.iter().chain(&step.batch.resumed) {
+            let key = self.key(step.requests, slot);
+            assert!(self.waiting.remove(&key), "{key:?} comes in and did not wait");
+        }
+        for &(slot, _) in step.batch.new.iter().chain(&step.batch.resumed) {
+            let (key, best) = (self.key(step.requests, slot), self.waiting.first());
+            assert!(!self.in_order || best.is_none_or(|&best| key < best), "{key:?} overtook {best:?}");
+        }
+    }
+
+    fn follow_tokens(&mut self, step: &Step<'_>) {
+        let number = |slot: Slot| step.requests[slot].number as usize;
+        for &(slot, found) in step.batch.new.iter().chain(&step.batch.resumed) {
+            self.books[number(slot)].find(found);
+        }
+        for entry in &step.batch.entries {
+            self.books[number(entry.slot)].compute(entry.context, entry.tokens);
+        }
+    }
 }
 
 impl Watch for Eyes {
-    fn arrived(&mut self, requests: &Requests, slot: Slot, _refused: Option<&str>) {
-        self.ended.push(format!("{} came, refused: {_refused:?}", requests[slot].number));
-        self.computed.push(0);
+    fn arrived(&mut self, requests: &Requests, slot: Slot, refused: Option<&str>) {
+        self.ended.push(format!("{} came, refused: {refused:?}", requests[slot].number));
+        self.books.push(Book::default());
+        if refused.is_none() {
+            self.waiting.insert(self.key(requests, slot));
+        }
     }
 
     fn step(&mut self, step: &Step<'_>) {
         let shape = [u64::from(step.shape.decodes), step.shape.decode_context, step.shape.tokens()];
         self.steps.push((step.start, step.end, shape, step.occupancy, step.waiting, step.running));
         self.stretched += usize::from(step.stretched);
-        for entry in &step.batch.entries {
-            self.computed[step.requests[entry.slot].number as usize] += u64::from(entry.tokens);
+        if self.exact {
+            self.follow_queue(step);
+            self.follow_tokens(step);
         }
         let Occupancy { capacity, used, cached, wasted, .. } = step.occupancy;
-        assert!(used + cached <= capacity && (wasted <= used || !self.laws), "{:?}", step.occupancy);
+        assert!(used + cached <= capacity && (wasted <= used || !self.single), "{:?}", step.occupancy);
     }
 
     fn gap(&mut self, gap: Nanos, count: u32) {
@@ -163,18 +237,24 @@ impl Watch for Eyes {
         let request: &Request = &requests[slot];
         assert_eq!(request.generated, request.output_tokens, "the output that was asked for");
         assert_eq!(request.content.len(), request.prompt_tokens + request.generated);
-        if self.laws {
-            let known = u64::from(request.content.len()) - 1 - u64::from(request.cached_tokens);
-            let computed = self.computed[request.number as usize];
-            // A preempted request may find some of what it lost, and some of what others computed meanwhile.
-            if request.preemptions == 0 {
-                assert_eq!(computed, known, "every token is computed once");
-            } else {
-                assert!(computed <= known + request.recomputed_tokens, "only what was lost is computed again");
-            }
+        if self.exact {
+            let known = u64::from(request.prompt_tokens + request.generated) - 1;
+            let book = self.books[request.number as usize];
+            assert_eq!(book.again, request.recomputed_tokens, "only what was lost is computed again");
+            assert_eq!(book.computed + book.given, known + book.again, "every token is computed once or found");
+            let later = book.given - u64::from(request.cached_tokens);
+            assert!(request.preemptions > 0 || book.again + later == 0, "{book:?}");
         }
         self.ended.push(format!("{now:?} {request:?}"));
     }
+}
+
+/// Whether the whole cache holds a request to its end, even if no window lets go of anything.
+fn fits_alone(config: &Config, arrival: &Arrival) -> bool {
+    let tokens = (arrival.prompt.len() + arrival.output_tokens).min(config.max_model_len);
+    let needed: u32 = config.groups.iter().map(|group| tokens.div_ceil(group.block_tokens.get())).sum();
+    // 0.11 takes a prompt as long as the longest sequence, and never computes its last token.
+    needed < config.blocks && arrival.prompt.len() < config.max_model_len
 }
 
 /// What is left in the cache at the end: the free queue, and what each block is found by.
@@ -184,16 +264,31 @@ fn go(seed: u64, jumps: bool) -> Option<(Result<Outcome, String>, Eyes, Left)> {
     let mut dice = Dice(seed);
     let config = config(&mut dice);
     let mut scheduler = Vllm::new(config.clone()).ok()?;
-    // Only stepping shows each batch; and 0.11 computes some tokens in vain by design.
-    let laws = !jumps && config.policy == Policy::Fcfs && config.groups.len() == 1;
-    let mut eyes = Eyes { laws, ..Eyes::default() };
-    let mut source = List::new(arrivals(&mut dice));
+    let rules = Rules::of(config.version).ok()?;
+    let by_priority = config.policy == Policy::Priority;
+    let mut eyes = Eyes {
+        single: !jumps && !by_priority && config.groups.len() == 1,
+        // 0.11 computes the tokens of some victims in vain and counts them as computed.
+        exact: !jumps && !(by_priority && rules.keeps_victims_tokens),
+        // Without chunks 0.11 passes over prompts that are too long for the rest of a step.
+        in_order: config.chunked_prefill || !rules.passes_over_long,
+        by_priority,
+        ..Eyes::default()
+    };
+    let arrivals = arrivals(&mut dice);
+    // That release's victims can also carry more tokens than they have, and never come in again.
+    let fits =
+        !(by_priority && rules.keeps_victims_tokens) && arrivals.iter().all(|arrival| fits_alone(&config, arrival));
+    let mut source = List::new(arrivals);
     let outcome = run(&mut scheduler, &mut Odd, &mut source, &mut eyes, Settings { jumps, verify: true });
     let pool = scheduler.cache().pool();
     let left = pool.queue().map(|block| (block, pool.state(block), pool.key(block))).collect();
     if let Ok(outcome) = &outcome {
         assert_eq!(pool.held_blocks(), 0, "blocks leaked");
         assert_eq!(outcome.arrived, outcome.finished + outcome.refused, "nobody is forgotten");
+    }
+    if let Err(error) = &outcome {
+        assert!(!fits, "{error}: each of them fits, with {config:?}");
     }
     Some((outcome.map_err(|error| error.to_string()), eyes, left))
 }

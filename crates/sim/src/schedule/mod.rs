@@ -1,8 +1,11 @@
 //! How does each engine form a batch? One file (or folder) per scheduler, behind one trait.
 
+mod opening;
 pub mod plain;
 pub mod sglang;
 pub mod steps;
+#[cfg(test)]
+mod testing;
 pub mod trtllm;
 pub mod vllm;
 
@@ -106,6 +109,12 @@ pub trait Scheduler {
 
     /// Returns the request at the head of the waiting queue, for messages.
     fn head(&self) -> Option<Slot>;
+
+    /// Says what that request needs against what there is, as a sentence's end, where it can be said; for the message
+    /// that nothing can go on.
+    fn shortage(&mut self, _requests: &Requests) -> Option<String> {
+        None
+    }
 
     /// Returns the tokens at which a sequence ends, whatever was asked for.
     fn longest(&self) -> u32 {

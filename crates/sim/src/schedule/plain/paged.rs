@@ -7,6 +7,7 @@ use plimsoll_kv::{BlockId, FreeOrder, Pool, Table};
 use super::memory::Found;
 use super::{Config, Invalid};
 use crate::schedule::Occupancy;
+use crate::schedule::opening::Opening;
 use crate::{Request, Requests, Slot};
 
 /// Blocks on demand. Blocks that several hold, and the tokens in them, are counted once. `reserved` are the slots of a
@@ -27,10 +28,8 @@ pub(super) struct Paged {
     covered: u64,
     /// Of those, tokens that are computed.
     filled: u64,
-    /// In a stretch: how many requests open a block in the step after so many, modulo a block's tokens.
-    opening: Vec<u32>,
-    /// In a stretch: steps, and the blocks opened by them, which are taken at its end.
-    ticks: u32,
+    opening: Opening,
+    /// In a stretch: the blocks that its steps opened, which are taken at its end.
     ahead: u32,
 }
 
@@ -52,8 +51,7 @@ impl Paged {
             forked: false,
             covered: 0,
             filled: 0,
-            opening: Vec::new(),
-            ticks: 0,
+            opening: Opening::default(),
             ahead: 0,
         })
     }
@@ -179,29 +177,24 @@ impl Paged {
     }
 
     pub(super) fn stretch(&mut self, running: &[Slot], computed: &[u32]) {
-        self.opening.clear();
-        self.opening.resize(self.block_tokens as usize, 0);
-        for slot in running {
-            let behind = computed[slot.index()] % self.block_tokens;
-            self.opening[((self.block_tokens - behind) % self.block_tokens) as usize] += 1;
-        }
-        (self.ticks, self.ahead) = (0, 0);
+        self.opening.begin(self.block_tokens, running.iter().map(|slot| computed[slot.index()]));
+        self.ahead = 0;
     }
 
     pub(super) fn tick(&mut self, running: u32) -> bool {
-        let opened = self.opening[(self.ticks % self.block_tokens) as usize];
+        let opened = self.opening.next();
         if self.ahead + opened > self.pool.free_blocks() {
             return false;
         }
         self.ahead += opened;
-        self.ticks += 1;
+        self.opening.step();
         self.covered += u64::from(running);
         self.filled += u64::from(running);
         true
     }
 
     pub(super) fn settle(&mut self, running: &[Slot], steps: u32) {
-        debug_assert_eq!(self.ticks, steps);
+        debug_assert_eq!(self.opening.steps(), steps);
         let free = self.pool.free_blocks();
         for slot in running {
             let done = self.tables[slot.index()].append(steps, &mut self.pool);

@@ -1,130 +1,16 @@
-use plimsoll_kv::{Content, Fit};
+use plimsoll_kv::Fit;
 use plimsoll_units::Nanos;
 use proptest::prelude::*;
 
 use super::{Batching, Config, Invalid, Layout, Plain, Prefill};
-use crate::cost::{Cost, Fixed, Shape};
-use crate::load::List;
+use crate::cost::{Cost, Fixed};
 use crate::schedule::Occupancy;
-use crate::{Arrival, Outcome, Requests, Settings, Slot, Step, Watch, run};
-
-/// A request as the tests describe it.
-#[derive(Clone, Copy, Debug)]
-struct Ask {
-    at: u64,
-    prompt: u32,
-    output: u32,
-    most: u32,
-    sample_of: Option<u64>,
-}
-
-fn arrivals(asks: &[Ask]) -> List {
-    let arrival = |(number, ask): (u64, &Ask)| {
-        let mut prompt = Content::new();
-        prompt.push(ask.sample_of.unwrap_or(number), 0, ask.prompt);
-        Arrival {
-            at: Nanos::new(ask.at),
-            prompt,
-            output_tokens: ask.output,
-            max_tokens: ask.most,
-            output_stream: 1_000_000 + number,
-            priority: 0,
-            sample_of: ask.sample_of,
-            mark: number,
-        }
-    };
-    List::new((0..).zip(asks).map(arrival).collect())
-}
-
-fn ask(at: u64, prompt: u32, output: u32) -> Ask {
-    Ask { at, prompt, output, most: output, sample_of: None }
-}
-
-/// A step's time that depends on everything a shape has.
-struct Uneven;
-
-impl Cost for Uneven {
-    fn step(&mut self, shape: &Shape) -> Nanos {
-        let chunks: u64 =
-            shape.chunks.iter().map(|chunk| u64::from(chunk.tokens) * (3 + u64::from(chunk.context))).sum();
-        Nanos::new(2 + shape.tokens() + chunks / 8 + shape.decode_context / 16 + u64::from(shape.padding))
-    }
-}
+use crate::schedule::testing::{Ask, Log, Schedule, Uneven, arrivals, ask};
+use crate::{Outcome, Settings, Watch, run};
 
 struct Quiet;
 
 impl Watch for Quiet {}
-
-/// What happened, for comparing one run with another, and the laws that every run keeps.
-#[derive(Debug, Default, PartialEq)]
-struct Log {
-    steps: Vec<(Nanos, Nanos, Occupancy, usize, usize, Shape)>,
-    finished: Vec<(u64, Nanos, u32, u64)>,
-    gaps: u64,
-}
-
-impl Watch for Log {
-    fn step(&mut self, step: &Step<'_>) {
-        let of = step.occupancy;
-        assert!(of.used + of.cached <= of.capacity && of.wasted + of.reserved <= of.used, "{of:?}");
-        assert!(of.stranded <= of.capacity - of.used, "{of:?}");
-        self.steps.push((step.start, step.end, of, step.waiting, step.running, step.shape.clone()));
-    }
-
-    fn gap(&mut self, gap: Nanos, count: u32) {
-        self.gaps += gap.get() * u64::from(count);
-    }
-
-    fn finished(&mut self, requests: &Requests, slot: Slot, now: Nanos) {
-        let request = &requests[slot];
-        assert_eq!(request.generated, request.output_tokens, "finished output equals asked output");
-        self.finished.push((request.number, now, request.preemptions, request.recomputed_tokens));
-    }
-}
-
-/// Follows every token through the steps.
-#[derive(Default)]
-struct Tokens {
-    /// By number: tokens in the cache, and those computed more than once.
-    position: Vec<(u32, u64)>,
-    first: Vec<u64>,
-    lost: u64,
-    again: u64,
-}
-
-impl Watch for Tokens {
-    fn wants_batches(&self) -> bool {
-        true
-    }
-
-    fn step(&mut self, step: &Step<'_>) {
-        let number = |slot: Slot| step.requests[slot].number;
-        self.position.resize(step.requests.arrived() as usize, (0, 0));
-        for &slot in &step.batch.preempted {
-            self.lost += u64::from(std::mem::take(&mut self.position[number(slot) as usize].0));
-        }
-        for &(slot, found) in step.batch.new.iter().chain(&step.batch.resumed) {
-            self.position[number(slot) as usize].0 = found;
-            if step.batch.new.contains(&(slot, found)) {
-                self.first.push(number(slot));
-            } else {
-                self.lost -= u64::from(found);
-            }
-        }
-        for entry in &step.batch.entries {
-            let position = &mut self.position[number(entry.slot) as usize];
-            assert_eq!(position.0, entry.context, "tokens are computed in order, each once");
-            position.0 += entry.tokens;
-        }
-    }
-
-    fn finished(&mut self, requests: &Requests, slot: Slot, _now: Nanos) {
-        let request = &requests[slot];
-        self.again += request.recomputed_tokens;
-        let computed = self.position[request.number as usize].0;
-        assert_eq!(computed, request.content.len() - 1, "every token but the last is computed");
-    }
-}
 
 fn play<C: Cost, W: Watch>(config: Config, asks: &[Ask], mut cost: C, jumps: bool, watch: &mut W) -> Outcome {
     let mut plain = Plain::new(config).unwrap();
@@ -145,14 +31,14 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
         let mut asks: Vec<Ask> = Vec::new();
         let mut at = 0;
         for (gap, prompt, output, more, kind) in rows {
-            match asks.last().copied() {
+            match asks.last().cloned() {
                 Some(last) if kind == 0 => {
                     let sample_of = Some(last.sample_of.unwrap_or(asks.len() as u64 - 1));
                     asks.push(Ask { at, output, most: output + more, sample_of, ..last });
                 }
                 Some(_) | None => {
                     at += gap;
-                    asks.push(Ask { at, prompt, output, most: output + more, sample_of: None });
+                    asks.push(Ask { most: output + more, ..ask(at, prompt, output) });
                 }
             }
         }
@@ -184,10 +70,10 @@ fn configs() -> impl Strategy<Value = Config> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn jumping_equals_stepping_and_everybody_is_served(config in configs(), asks in asks()) {
-        let (mut jumped, mut stepped, mut tokens) = (Log::default(), Log::default(), Tokens::default());
+        let (mut jumped, mut stepped, mut tokens) = (Log::default(), Log::default(), Schedule::default());
         let outcome = play(config, &asks, Uneven, true, &mut jumped);
         prop_assert_eq!(outcome, play(config, &asks, Uneven, false, &mut stepped));
         prop_assert_eq!(&jumped, &stepped);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_kv::{BlockHash, BlockId, Chain, Content, FreeOrder, Key, Pool};
 
 use crate::schedule::Occupancy;
+use crate::schedule::opening::Opening;
 use crate::{Requests, Slot};
 
 /// What is known of a request's blocks.
@@ -42,9 +43,7 @@ pub(super) struct Cache {
     /// Tokens that the held blocks are there for, shared blocks counted once; and those of them that are computed.
     covered: u64,
     filled: u64,
-    /// In a stretch: how many requests open a block after so many steps, modulo a block's tokens.
-    opening: Vec<u32>,
-    ticks: u32,
+    opening: Opening,
     /// In a stretch: blocks that were opened and are handed to their requests at its end.
     opened: Vec<BlockId>,
 }
@@ -53,8 +52,8 @@ impl Cache {
     pub(super) fn new(blocks: u32, block_tokens: u32, reuse: bool) -> Self {
         // One more for the pool's null block. The last released is the last to be allocated again, leaves first.
         let pool = Pool::new(blocks.saturating_add(1), FreeOrder::Last);
-        let (sequences, opening, opened) = (Vec::new(), Vec::new(), Vec::new());
-        Cache { pool, block_tokens, reuse, sequences, covered: 0, filled: 0, opening, ticks: 0, opened }
+        let (sequences, opening, opened) = (Vec::new(), Opening::default(), Vec::new());
+        Cache { pool, block_tokens, reuse, sequences, covered: 0, filled: 0, opening, opened }
     }
 
     /// Makes a place for a new request.
@@ -219,30 +218,25 @@ impl Cache {
     }
 
     pub(super) fn stretch(&mut self, decoding: &[Slot]) {
-        self.opening.clear();
-        self.opening.resize(self.block_tokens as usize, 0);
-        for &slot in decoding {
-            let behind = self.computed(slot) % self.block_tokens;
-            self.opening[((self.block_tokens - behind) % self.block_tokens) as usize] += 1;
-        }
-        self.ticks = 0;
+        let computed = decoding.iter().map(|slot| self.sequences[slot.index()].computed);
+        self.opening.begin(self.block_tokens, computed);
     }
 
     pub(super) fn tick(&mut self, decoding: u32) -> bool {
-        let opened = self.opening[(self.ticks % self.block_tokens) as usize];
+        let opened = self.opening.next();
         if opened > self.pool.free_blocks() {
             return false;
         }
         // Which request gets which block is all one: nothing depends on blocks' numbers.
         self.opened.extend((0..opened).filter_map(|_| self.pool.allocate()));
-        self.ticks += 1;
+        self.opening.step();
         self.covered += u64::from(decoding);
         self.filled += u64::from(decoding);
         true
     }
 
     pub(super) fn settle(&mut self, decoding: &[Slot], steps: u32) {
-        debug_assert_eq!(self.ticks, steps);
+        debug_assert_eq!(self.opening.steps(), steps);
         for slot in decoding {
             let sequence = &mut self.sequences[slot.index()];
             sequence.computed += steps;

@@ -25,7 +25,7 @@ impl TrtLlm {
     }
 
     /// Blocks that a request may still take until it has generated all it asks for.
-    fn remaining(&self, slot: Slot, requests: &Requests) -> u32 {
+    pub(super) fn remaining(&self, slot: Slot, requests: &Requests) -> u32 {
         let request = &requests[slot];
         let total = request.prompt_tokens.saturating_add(request.max_tokens).min(self.config.max_seq_len);
         total.div_ceil(self.config.tokens_per_block) - self.cache.held(slot)

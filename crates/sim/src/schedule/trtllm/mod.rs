@@ -42,7 +42,7 @@ mod micro;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_kv::BlockHash;
 use plimsoll_units::Nanos;
@@ -133,8 +133,8 @@ pub enum Invalid {
 pub struct TrtLlm {
     config: Config,
     cache: Cache,
-    /// Not yet handed to the two stages, highest priority and first come first.
-    waiting: VecDeque<Slot>,
+    /// Not yet handed to the two stages: by priority, then by number.
+    waiting: BTreeMap<(i32, u64), Slot>,
     /// Handed to them, in the same order, started or not.
     active: Vec<Slot>,
     /// Those of `active` that hold blocks.
@@ -178,7 +178,7 @@ impl TrtLlm {
         Ok(TrtLlm {
             config: Config { max_seq_len, ..config },
             cache: Cache::new(config.blocks, tokens_per_block, config.enable_block_reuse),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
             active: Vec::new(),
             started: 0,
             ended: Vec::new(),
@@ -198,8 +198,7 @@ impl TrtLlm {
     /// Hands waiting requests to the two stages while there are places.
     fn fetch(&mut self, requests: &Requests) {
         while self.active.len() < self.config.max_batch_size as usize {
-            let Some(slot) = self.waiting.pop_front() else { break };
-            let priority = requests[slot].priority;
+            let Some(((priority, _), slot)) = self.waiting.pop_first() else { break };
             let at = self.active.iter().rposition(|&other| requests[other].priority <= priority).map_or(0, |at| at + 1);
             self.active.insert(at, slot);
         }
@@ -234,9 +233,7 @@ impl Scheduler for TrtLlm {
             self.ended.resize(slot.index() + 1, false);
         }
         self.cache.expect(slot);
-        let priority = request.priority;
-        let at = self.waiting.iter().rposition(|&other| requests[other].priority <= priority).map_or(0, |at| at + 1);
-        self.waiting.insert(at, slot);
+        self.waiting.insert((request.priority, request.number), slot);
         Ok(())
     }
 
@@ -276,7 +273,24 @@ impl Scheduler for TrtLlm {
     }
 
     fn head(&self) -> Option<Slot> {
-        self.active.iter().find(|&&slot| !self.cache.is_started(slot)).or(self.waiting.front()).copied()
+        self.active.iter().find(|&&slot| !self.cache.is_started(slot)).or_else(|| self.waiting.values().next()).copied()
+    }
+
+    fn shortage(&mut self, requests: &Requests) -> Option<String> {
+        let slot = self.head()?;
+        let (free, all) = (self.cache.free(), self.config.blocks);
+        if self.config.policy == Policy::MaxUtilization {
+            let needed = self.cache.needed_for_a_step(slot, &requests[slot].content);
+            return Some(format!("it needs {needed} blocks to begin, and {free} of {all} are free"));
+        }
+        let needed = self.remaining(slot, requests);
+        let promised: u32 = self.active.iter().map(|&slot| self.promised(slot, requests)).sum();
+        Some(match promised {
+            0 => format!("it needs {needed} blocks until it ends, and {free} of {all} are free"),
+            _ => format!(
+                "it needs {needed} blocks until it ends, and {free} of {all} are free, {promised} of them promised"
+            ),
+        })
     }
 
     fn longest(&self) -> u32 {
@@ -325,7 +339,8 @@ impl Scheduler for TrtLlm {
         let started = self.active.iter().filter(|&&slot| self.cache.is_started(slot)).count();
         assert_eq!(started, self.started, "started requests are miscounted");
         assert!(self.active.len() <= self.config.max_batch_size as usize);
-        let mut all: Vec<u64> = self.active.iter().chain(&self.waiting).map(|&slot| requests[slot].number).collect();
+        let mut all: Vec<u64> =
+            self.active.iter().chain(self.waiting.values()).map(|&slot| requests[slot].number).collect();
         all.sort_unstable();
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "a request is in two places");
         self.cache.verify(&self.active, requests);

@@ -1,97 +1,10 @@
-use plimsoll_kv::Content;
 use plimsoll_units::Nanos;
 use proptest::prelude::*;
 
 use super::{Chunking, Config, Invalid, Policy, TrtLlm};
-use crate::cost::{Cost, Fixed, Shape};
-use crate::load::List;
-use crate::schedule::Occupancy;
-use crate::{Arrival, Outcome, Requests, Settings, Slot, Step, Watch, run};
-
-#[derive(Clone, Debug)]
-struct Ask {
-    at: u64,
-    /// Runs of streams.
-    prompt: Vec<(u64, u32)>,
-    output: u32,
-    most: u32,
-    priority: i32,
-}
-
-/// A request that shares its prompt with nobody.
-fn ask(at: u64, prompt: u32, output: u32) -> Ask {
-    Ask { at, prompt: vec![(u64::MAX, prompt)], output, most: output, priority: 0 }
-}
-
-fn arrivals(asks: &[Ask]) -> List {
-    let arrival = |(number, ask): (u64, &Ask)| {
-        let mut prompt = Content::new();
-        for &(stream, len) in &ask.prompt {
-            prompt.push(if stream == u64::MAX { 1_000 + number } else { stream }, 0, len);
-        }
-        Arrival {
-            at: Nanos::new(ask.at),
-            prompt,
-            output_tokens: ask.output,
-            max_tokens: ask.most,
-            output_stream: 1_000_000 + number,
-            priority: ask.priority,
-            sample_of: None,
-            mark: number,
-        }
-    };
-    List::new((0..).zip(asks).map(arrival).collect())
-}
-
-/// Whose tokens each step computed, by number, with how many; and what was reused.
-#[derive(Default)]
-struct Schedule {
-    steps: Vec<Vec<(u64, u32)>>,
-    paused: u32,
-    reused: u32,
-    position: Vec<u32>,
-    first: Vec<u64>,
-    again: u64,
-    lost: u64,
-}
-
-impl Watch for Schedule {
-    fn wants_batches(&self) -> bool {
-        true
-    }
-
-    fn step(&mut self, step: &Step<'_>) {
-        let number = |slot: Slot| step.requests[slot].number;
-        self.position.resize(step.requests.arrived() as usize, 0);
-        for &slot in &step.batch.preempted {
-            self.lost += u64::from(std::mem::take(&mut self.position[number(slot) as usize]));
-            self.paused += 1;
-        }
-        for &(slot, found) in &step.batch.new {
-            self.position[number(slot) as usize] = found;
-            self.reused += found;
-            self.first.push(number(slot));
-        }
-        for &(slot, found) in &step.batch.resumed {
-            self.position[number(slot) as usize] = found;
-            self.lost -= u64::from(found);
-        }
-        for entry in &step.batch.entries {
-            let position = &mut self.position[number(entry.slot) as usize];
-            assert_eq!(*position, entry.context, "tokens are computed in order, each once");
-            *position += entry.tokens;
-        }
-        let entries = step.batch.entries.iter().map(|entry| (number(entry.slot), entry.tokens));
-        self.steps.push(entries.collect());
-    }
-
-    fn finished(&mut self, requests: &Requests, slot: Slot, _now: Nanos) {
-        let request = &requests[slot];
-        self.again += request.recomputed_tokens;
-        assert_eq!(request.generated, request.output_tokens, "finished output equals asked output");
-        assert_eq!(self.position[request.number as usize], request.content.len() - 1);
-    }
-}
+use crate::cost::{Cost, Fixed};
+use crate::schedule::testing::{Ask, Log, OWN, Schedule, Uneven, arrivals, ask};
+use crate::{Outcome, Settings, Watch, run};
 
 fn play<C: Cost, W: Watch>(config: Config, asks: &[Ask], mut cost: C, jumps: bool, watch: &mut W) -> Outcome {
     let mut scheduler = TrtLlm::new(config).unwrap();
@@ -252,6 +165,23 @@ fn chunks_are_whole_blocks_but_the_last() {
 }
 
 #[test]
+fn who_holds_everybody_up_is_told_what_it_lacks() {
+    let chunked = Config {
+        chunking: Some(Chunking::FirstComeFirstServed),
+        max_num_tokens: 20,
+        ..config(Policy::GuaranteedNoEvict, 10, 4)
+    };
+    // The second comes to stand before the first, which holds the 7 blocks of its prompt.
+    let asks = [ask(0, 70, 10), Ask { priority: -1, ..ask(1, 30, 10) }];
+    let mut scheduler = TrtLlm::new(chunked).unwrap();
+    let (mut cost, mut watch) = (Fixed(Nanos::new(1)), Schedule::default());
+    let error = run(&mut scheduler, &mut cost, &mut arrivals(&asks), &mut watch, Settings::default()).unwrap_err();
+    let expected = "the first being number 1: prompt of 30 tokens, 0 generated, 10 asked for; it needs 4 blocks until it \
+                    ends, and 3 of 10 are free";
+    assert!(error.to_string().ends_with(expected), "{error}");
+}
+
+#[test]
 fn settings_are_checked() {
     let base = Config::new(100, 8192);
     assert_eq!(TrtLlm::new(Config { blocks: 0, ..base }).unwrap_err(), Invalid::Zero("the number of blocks"));
@@ -264,36 +194,6 @@ fn settings_are_checked() {
     assert_eq!((outcome.finished, outcome.refused, outcome.steps), (1, 2, 169));
 }
 
-/// A step's time that depends on everything a shape has.
-struct Uneven;
-
-impl Cost for Uneven {
-    fn step(&mut self, shape: &Shape) -> Nanos {
-        let chunks: u64 =
-            shape.chunks.iter().map(|chunk| u64::from(chunk.tokens) * (3 + u64::from(chunk.context))).sum();
-        Nanos::new(2 + shape.tokens() + chunks / 8 + shape.decode_context / 16)
-    }
-}
-
-#[derive(Debug, Default, PartialEq)]
-struct Log {
-    steps: Vec<(Nanos, Occupancy, usize, usize, Shape)>,
-    finished: Vec<(u64, Nanos, u32, u64)>,
-}
-
-impl Watch for Log {
-    fn step(&mut self, step: &Step<'_>) {
-        let of = step.occupancy;
-        assert!(of.used + of.cached <= of.capacity && of.wasted + of.reserved <= of.used, "{of:?}");
-        self.steps.push((step.end, of, step.waiting, step.running, step.shape.clone()));
-    }
-
-    fn finished(&mut self, requests: &Requests, slot: Slot, now: Nanos) {
-        let request = &requests[slot];
-        self.finished.push((request.number, now, request.preemptions, request.recomputed_tokens));
-    }
-}
-
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
     let one = (0..40u64, 0..3u64, 0..40u32, 1..30u32, 1..30u32, 0..8u32, 0..20u8);
     prop::collection::vec(one, 1..40).prop_map(|rows| {
@@ -301,7 +201,8 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
         let of = |(gap, stream, shared, own, output, more, rank): (u64, u64, u32, u32, u32, u32, u8)| {
             at += gap;
             let priority = if rank == 0 { -1 } else { 0 };
-            Ask { at, prompt: vec![(stream, shared), (u64::MAX, own)], output, most: output + more, priority }
+            let prompt = vec![(stream, shared), (OWN, own)];
+            Ask { at, prompt, output, most: output + more, priority, sample_of: None }
         };
         rows.into_iter().map(of).collect()
     })
@@ -329,7 +230,7 @@ fn configs() -> impl Strategy<Value = Config> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn jumping_equals_stepping_and_everybody_is_served(mut config in configs(), mut asks in asks()) {
         if config.chunking.is_some() && config.policy != Policy::MaxUtilization {

@@ -1,5 +1,7 @@
 //! Which waiting requests come in? One after the other, as long as the budget, the seats and the free blocks last.
 
+use plimsoll_kv::Hit;
+
 use super::{Probe, Runner, Seated, Trail, Vllm};
 use crate::schedule::{Batch, Entry};
 use crate::{Requests, Slot};
@@ -91,6 +93,28 @@ impl Vllm {
             return Attempt::Blocked { needed };
         }
         Attempt::Admit { cached, tokens }
+    }
+
+    /// Says what the first waiting request lacks.
+    pub(super) fn lack(&mut self, requests: &Requests) -> Option<String> {
+        let slot = self.waiting.peek()?;
+        let budget = self.config.budget();
+        let attempt = self.attempt(slot, self.threshold_now(), budget, requests);
+        let pool = self.cache.pool();
+        let (free, all) = (pool.free_blocks(), pool.blocks() - 1);
+        match attempt {
+            Attempt::Blocked { needed } => Some(format!("it needs {needed} blocks, and {free} of {all} are free")),
+            Attempt::TooLong => Some(format!("its prompt may not be cut, and a step has room for {budget} tokens")),
+            Attempt::Deferred => None,
+            Attempt::Admit { .. } => {
+                // It begins again and again, and never comes to its end.
+                let tokens = requests[slot].content.len();
+                let mut hit = Hit::new();
+                hit.clear(self.config.groups.len());
+                let needed = self.cache.needed_anew(tokens.min(self.config.max_model_len), &hit, &self.caps);
+                (needed > all).then(|| format!("its {tokens} tokens need up to {needed} blocks, and there are {all}"))
+            }
+        }
     }
 
     /// Lets in the request that was just attempted.

@@ -249,6 +249,10 @@ impl Scheduler for Vllm {
         self.waiting.peek()
     }
 
+    fn shortage(&mut self, requests: &Requests) -> Option<String> {
+        self.lack(requests)
+    }
+
     fn longest(&self) -> u32 {
         self.config.max_model_len
     }

@@ -266,6 +266,9 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         state.batch.clear();
         self.scheduler.schedule(state.now, &mut state.requests, &mut state.batch);
         if state.batch.entries.is_empty() && state.batch.preempted.is_empty() {
+            if self.scheduler.again() {
+                return Ok(());
+            }
             let wake = self.scheduler.wake().filter(|&wake| wake > state.now);
             return match self.source.peek()?.into_iter().chain(wake).min() {
                 Some(next) => {
@@ -327,6 +330,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             let next = request.last_token == start && request.first_token.is_some();
             if next && reached >= request.content.len() && entry.context >= request.computed_before {
                 alike += 1;
+                state.barren = 0;
                 request.last_token = end;
                 request.generate(1);
                 if request.is_done() {
@@ -355,13 +359,15 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             }
             request.last_token = end;
             request.generate(1);
-            state.barren = 0;
+            // A token that it lost with its place and generates again is no progress.
+            if reached > request.computed_before {
+                state.barren = 0;
+            }
             if request.is_done() {
                 state.finished.push(entry.slot);
             }
         }
         if alike > 0 {
-            state.barren = 0;
             self.watch.gap(end - start, alike);
         }
         recomputed
@@ -374,7 +380,9 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             self.watch.finished(&state.requests, slot, now);
             self.scheduler.finish(slot, &state.requests);
             let mark = state.requests[slot].mark;
-            state.requests.remove(slot);
+            if !self.scheduler.keeps_ended() {
+                state.requests.remove(slot);
+            }
             state.outcome.finished += 1;
             self.source.finished(mark, now);
         }

@@ -144,13 +144,6 @@ fn own_sglang(of: &SglangBatching, prefix_caching: bool) -> Result<Setup, Error>
     if let Some(states) = of.states {
         notes.push(format!("the {} slots for recurrent states limit requests only as a number", states.slots));
     }
-    if of.overlap {
-        notes.push(
-            "steps are scheduled one after another; with the overlap that this launch has, tokens of ended requests come \
-             free a step later"
-                .to_owned(),
-        );
-    }
     if of.draft_tokens > 0 {
         notes.push(speculative());
     }
@@ -169,6 +162,7 @@ fn own_sglang(of: &SglangBatching, prefix_caching: bool) -> Result<Setup, Error>
         schedule_policy: policy(of.policy)?,
         schedule_conservativeness: of.schedule_conservativeness,
         enable_mixed_chunk: of.mixed_chunk,
+        enable_overlap: of.overlap,
         disable_radix_cache: !prefix_caching,
         radix_eviction_policy: eviction(of.eviction)?,
         enable_priority_scheduling: of.priority.is_some(),

@@ -95,8 +95,20 @@ pub trait Scheduler {
     /// here on.
     fn schedule(&mut self, now: Nanos, requests: &mut Requests, batch: &mut Batch);
 
-    /// Lets go of a request that generated its last token in the step that just ran. Its slot is used again afterwards.
+    /// Lets go of a request that generated its last token in the step that just ran. Its slot is used again afterwards,
+    /// unless the scheduler [keeps](Self::keeps_ended) it.
     fn finish(&mut self, slot: Slot, requests: &Requests);
+
+    /// Whether requests that ended stay known until the scheduler itself removes them from the [`Requests`], in a later
+    /// `schedule`: where it learns a step's outcome late. Until then they count as running.
+    fn keeps_ended(&self) -> bool {
+        false
+    }
+
+    /// Whether it formed no step only because it did not know the last one's outcome, and is to be asked again at once.
+    fn again(&self) -> bool {
+        false
+    }
 
     /// Is told that the step is over; `requests` hold the new tokens, finished ones are gone.
     fn complete(&mut self, _requests: &Requests, _batch: &Batch) {}

@@ -92,7 +92,7 @@ impl Sglang {
     /// Returns the tokens that a running request is expected to still need.
     fn promised(&self, slot: Slot, requests: &Requests) -> f64 {
         let ratio = if self.config.ignore_eos { 1.0 } else { self.ratio.now };
-        let left = i64::from(self.seats[slot.index()].max_new) - i64::from(requests[slot].generated);
+        let left = i64::from(self.seats[slot.index()].max_new) - i64::from(self.generated(slot, requests));
         left.min(i64::from(CLIP)) as f64 * ratio
     }
 
@@ -269,21 +269,25 @@ impl Sglang {
     /// Notes what a request that is tried still needs and holds, beside all that run. The engine puts one that needs the
     /// most before the last and not behind it.
     fn note_lengths(&mut self, slot: Slot, requests: &Requests) {
+        let known = std::mem::replace(&mut self.lengths_known, true);
+        let mut lengths = std::mem::take(&mut self.lengths);
         let length = |slot: Slot| {
-            let left = i64::from(self.seats[slot.index()].max_new) - i64::from(requests[slot].generated);
-            (left, i64::from(requests[slot].content.len()))
+            let generated = i64::from(self.generated(slot, requests));
+            let left = i64::from(self.seats[slot.index()].max_new) - generated;
+            (left, i64::from(requests[slot].prompt_tokens) + generated)
         };
         let new = length(slot);
-        if !std::mem::replace(&mut self.lengths_known, true) {
+        if !known {
             let others = self.running.iter().copied().chain(self.admitted.iter().map(|admitted| admitted.slot));
-            self.lengths.clear();
-            self.lengths.extend([new].into_iter().chain(others.map(length)).filter(|(left, _)| *left > 0));
-            self.lengths.sort_by_key(|(left, _)| *left);
+            lengths.clear();
+            lengths.extend([new].into_iter().chain(others.map(length)).filter(|(left, _)| *left > 0));
+            lengths.sort_by_key(|(left, _)| *left);
         } else if new.0 > 0 {
-            let last = self.lengths.len().saturating_sub(1);
-            let place = self.lengths.iter().position(|(left, _)| new.0 <= *left).unwrap_or(last);
-            self.lengths.insert(place, new);
+            let last = lengths.len().saturating_sub(1);
+            let place = lengths.iter().position(|(left, _)| new.0 <= *left).unwrap_or(last);
+            lengths.insert(place, new);
         }
+        self.lengths = lengths;
     }
 
     /// Takes the places of less important running requests for a waiting one (`preempt_to_schedule`).
@@ -326,7 +330,7 @@ impl Sglang {
             }
         }
         self.running.retain(|slot| !victims.contains(slot));
-        self.ousted.extend(victims);
+        self.ousted.extend(victims.iter().filter(|slot| self.seats[slot.index()].live));
         true
     }
 
@@ -364,6 +368,9 @@ impl Sglang {
             let context = seat.context;
             seat.end = context + tokens;
             let request = &mut requests[slot];
+            if seat.end == request.content.len() {
+                seat.drawn = self.passes;
+            }
             if Some(slot) != chunk {
                 if request.preemptions > 0 {
                     batch.resumed.push((slot, context));
@@ -385,15 +392,17 @@ impl Sglang {
         if !self.mixes() || self.running.is_empty() {
             return;
         }
+        self.leave_out(requests);
+        if self.running.is_empty() {
+            return;
+        }
         let needed = self.decode_tokens(requests);
         self.pool.evict_to(needed);
         if self.pool.free < needed {
             return;
         }
         self.decode_step(needed);
-        for &slot in &self.running {
-            batch.entries.push(Entry { slot, tokens: 1, context: requests[slot].content.len() - 1 });
-        }
+        self.decode_entries(requests, batch);
         self.last.append(&mut self.running);
     }
 }

@@ -92,6 +92,9 @@ pub struct Config {
     pub prefill_decode_interval: u32,
     /// Running requests below which that interval does not count.
     pub prefill_decode_interval_min_bs: u32,
+    /// Whether a step is formed while the last one computes, and so without its outcome (the opposite of
+    /// `--disable-overlap-schedule`).
+    pub enable_overlap: bool,
     /// Whether requests are sent with `ignore_eos`, as load generators do: the scheduler then expects every output to be as
     /// long as was asked for.
     pub ignore_eos: bool,
@@ -121,6 +124,7 @@ impl Config {
             retraction_policy: Retraction::Length,
             prefill_decode_interval: 0,
             prefill_decode_interval_min_bs: 0,
+            enable_overlap: true,
             ignore_eos: false,
         }
     }

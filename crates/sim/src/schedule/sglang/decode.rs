@@ -8,9 +8,17 @@ use crate::{Requests, Slot};
 impl Sglang {
     /// Forms a decode step of all that run, after others lost their places where the pool is full.
     pub(super) fn decode(&mut self, requests: &mut Requests, batch: &mut Batch) {
+        let ending = self.leave_out(requests);
+        if self.running.is_empty() {
+            return;
+        }
         let mut needed = self.decode_tokens(requests);
         self.pool.evict_to(needed);
         if self.pool.free < needed {
+            if ending {
+                // What those hold is free after this pass; nobody loses its place before.
+                return;
+            }
             needed = self.retract_some(needed, requests, batch);
             if self.pool.free < needed {
                 // The last one does not fit beside a prompt that is half computed. The engine aborts it.
@@ -20,8 +28,20 @@ impl Sglang {
             self.ratio.fall();
         }
         self.decode_step(needed);
+        self.decode_entries(requests, batch);
+    }
+
+    /// Puts all that run into the batch. Who ended without the scheduler's knowledge computes a token in vain.
+    pub(super) fn decode_entries(&mut self, requests: &Requests, batch: &mut Batch) {
         for &slot in &self.running {
-            batch.entries.push(Entry { slot, tokens: 1, context: requests[slot].content.len() - 1 });
+            let seat = &mut self.seats[slot.index()];
+            if seat.live {
+                seat.drawn = self.passes;
+                batch.entries.push(Entry { slot, tokens: 1, context: requests[slot].content.len() - 1 });
+            } else {
+                seat.vain = 1;
+                batch.padding += 1;
+            }
         }
     }
 
@@ -55,7 +75,7 @@ impl Sglang {
             let request = &requests[slot];
             let first = by_priority * i64::from(request.priority);
             // Fewest tokens generated, then the longest prompt, then the last: packed so that one key sorts.
-            let second = (i64::from(request.generated) << 32) - i64::from(request.prompt_tokens);
+            let second = (i64::from(self.generated(slot, requests)) << 32) - i64::from(request.prompt_tokens);
             self.seats[slot.index()].rank = (-first, -second, place);
         }
         let seats = &self.seats;
@@ -78,7 +98,7 @@ impl Sglang {
         }
         let (mut generated, mut most) = (0, 0);
         for &slot in &self.running {
-            generated += u64::from(requests[slot].generated);
+            generated += u64::from(self.generated(slot, requests));
             most += u64::from(self.seats[slot.index()].max_new);
         }
         self.ratio.learn(generated, self.running.len() as u64, most);
@@ -88,11 +108,13 @@ impl Sglang {
 
     /// Takes a request's place: its tokens are forgotten, except those that were remembered before (`release_req`).
     pub(super) fn retract(&mut self, slot: Slot, others: u64, requests: &mut Requests, batch: &mut Batch) {
-        let request = &mut requests[slot];
-        let computed = request.content.len() - 1;
-        request.preemptions += 1;
-        request.computed_before = request.computed_before.max(computed);
-        batch.preempted.push(slot);
+        let computed = requests[slot].content.len() - 1;
+        if self.drop_in_flight(slot, requests) {
+            let request = &mut requests[slot];
+            request.preemptions += 1;
+            request.computed_before = request.computed_before.max(computed);
+            batch.preempted.push(slot);
+        }
         let seat = &mut self.seats[slot.index()];
         (seat.context, seat.end, seat.matched) = (0, 0, 0);
         self.wasted -= self.pool.ceil(computed) - u64::from(computed);

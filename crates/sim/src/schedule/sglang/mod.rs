@@ -1,9 +1,9 @@
 //! How does SGLang form a batch? Release 0.5.23, rule by rule: prefill before decode, a prefix cache by radix tree, prompts
 //! in pieces, admission by an estimate of what running requests still need, and retraction when that was too little.
 //!
-//! Modelled as with `--disable-overlap-schedule`: a step's outcome is known before the next one is formed. With overlap, the
-//! engine's default, what a request held is free one step later. One rank: no data-parallel attention, no pipeline, no
-//! speculation; one pool: models with sliding windows as if every layer kept everything (`--disable-hybrid-swa-memory`).
+//! With overlap, the engine's default, a step is formed before the last one's outcome is known; see `overlap`. One rank: no
+//! data-parallel attention, no pipeline, no speculation; one pool: models with sliding windows as if every layer kept
+//! everything (`--disable-hybrid-swa-memory`).
 //!
 //! Sources: `srt/managers/scheduler.py` (`get_next_batch_to_run`, `_get_new_batch_prefill_raw`, `update_running_batch`),
 //! `schedule_policy.py`, `schedule_batch.py`, `scheduler_components/batch_result_processor.py`, `mem_cache/common.py`,
@@ -35,6 +35,7 @@ mod admit;
 mod config;
 mod decode;
 mod order;
+mod overlap;
 mod pool;
 mod ratio;
 
@@ -73,6 +74,10 @@ struct Seat {
     entered: u64,
     /// Where it stands in a sort.
     rank: (i64, i64, usize),
+    /// The last pass in whose step it generated a token.
+    drawn: u64,
+    /// 1 where it took part in a step after it ended.
+    vain: u32,
     live: bool,
 }
 
@@ -112,6 +117,13 @@ pub struct Sglang {
     ended: Nanos,
     /// Whether requests ended in the last step.
     left: bool,
+    /// How often a step was tried so far.
+    passes: u64,
+    /// With overlap: of the last step, those whose outcome changes what is held, in order.
+    flying: Vec<Slot>,
+    /// With overlap: whether requests left at the end of the last pass.
+    shrunk: bool,
+    again: bool,
     /// Tokens in begun pages that hold nothing.
     wasted: u64,
     admitted: Vec<Admitted>,
@@ -149,6 +161,11 @@ impl Sglang {
             entries: 0,
             ended: Nanos::ZERO,
             left: false,
+            // So that nobody's token came in the pass before the first.
+            passes: 1,
+            flying: Vec::new(),
+            shrunk: false,
+            again: false,
             wasted: 0,
             admitted: Vec::new(),
             ousted: Vec::new(),
@@ -295,6 +312,8 @@ impl Scheduler for Sglang {
             max_new,
             entered: 0,
             rank: (0, 0, 0),
+            drawn: 0,
+            vain: 0,
             live: true,
         };
         if self.seats.len() <= slot.index() {
@@ -306,20 +325,40 @@ impl Scheduler for Sglang {
     }
 
     fn schedule(&mut self, _now: Nanos, requests: &mut Requests, batch: &mut Batch) {
+        self.passes += 1;
+        self.again = false;
         self.merge(requests);
+        if std::mem::take(&mut self.shrunk) {
+            self.full = false;
+        }
         if self.waiting.is_empty() && self.running() == 0 {
             self.ratio.reset();
             return;
         }
-        if !self.defers() && self.prefill(requests, batch) {
-            return;
-        }
-        if !self.running.is_empty() {
+        if (self.defers() || !self.prefill(requests, batch)) && !self.running.is_empty() {
             self.decode(requests, batch);
+        }
+        if self.config.enable_overlap {
+            self.again = batch.entries.is_empty() && !self.flying.is_empty();
+            self.learn_outcome(requests);
         }
     }
 
+    fn keeps_ended(&self) -> bool {
+        self.config.enable_overlap
+    }
+
+    fn again(&self) -> bool {
+        self.again
+    }
+
     fn finish(&mut self, slot: Slot, requests: &Requests) {
+        if self.config.enable_overlap {
+            self.seats[slot.index()].live = false;
+            self.left = true;
+            self.ended = requests[slot].last_token;
+            return;
+        }
         if self.after_prefill {
             self.remember(Some(slot), requests);
         }
@@ -336,6 +375,10 @@ impl Scheduler for Sglang {
     }
 
     fn complete(&mut self, requests: &Requests, _batch: &Batch) {
+        if self.config.enable_overlap {
+            self.fly();
+            return;
+        }
         if self.after_prefill {
             self.remember(None, requests);
         }
@@ -375,8 +418,11 @@ impl Scheduler for Sglang {
     }
 
     fn stretch(&mut self, requests: &Requests, decoding: &mut Vec<Slot>) -> u32 {
-        let tries = !self.waiting.is_empty() && (!self.full || self.preempts());
+        let tries = !self.waiting.is_empty() && (!self.full || self.shrunk || self.preempts());
         if self.after_prefill || self.chunk.is_some() || self.defer > 0 || tries || self.running.is_empty() {
+            return 0;
+        }
+        if !self.flying.is_empty() {
             return 0;
         }
         let left = |slot: &Slot| requests[*slot].output_tokens - requests[*slot].generated - 1;
@@ -407,6 +453,14 @@ impl Scheduler for Sglang {
         self.decode_step(needed);
         self.ticks += 1;
         true
+    }
+
+    fn settle(&mut self, _requests: &Requests, steps: u32) {
+        if self.config.enable_overlap && steps > 0 {
+            for slot in &self.running {
+                self.seats[slot.index()].drawn = self.passes;
+            }
+        }
     }
 
     fn verify(&self, requests: &Requests) {

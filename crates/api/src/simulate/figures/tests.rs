@@ -104,7 +104,7 @@ fn play(metrics: &mut Metrics) -> Outcome {
         start = end;
     }
     metrics.finished(&requests, slot, start);
-    Outcome { arrived: 2, refused: 1, finished: 1, steps: 3, end: start, idle: ms(10), partial: false }
+    Outcome { arrived: 2, refused: 1, finished: 1, cut: 0, steps: 3, end: start, idle: ms(10), partial: false }
 }
 
 #[test]

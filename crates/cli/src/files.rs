@@ -23,10 +23,13 @@ pub struct Files {
     joined: bool,
     request_rows: Option<RequestRows>,
     step_rows: Option<StepRows>,
-    decisions: Option<Writer<Box<dyn FnMut(&Decision)>>>,
+    decisions: Option<Writer<Emit>>,
     lines: Rc<RefCell<Lines>>,
     failed: Option<Error>,
 }
+
+/// Takes a step that is over.
+type Emit = Box<dyn FnMut(&Decision)>;
 
 /// Steps as the engine's scheduler formed them, one JSON object a line.
 #[derive(Default)]

@@ -269,7 +269,7 @@ fn go(seed: u64, jumps: bool) -> Option<(Result<Outcome, String>, Eyes, Left)> {
     let mut eyes = Eyes {
         single: !jumps && !by_priority && config.groups.len() == 1,
         // 0.11 computes the tokens of some victims in vain and counts them as computed.
-        exact: !jumps && !(by_priority && rules.keeps_victims_tokens),
+        exact: !(jumps || by_priority && rules.keeps_victims_tokens),
         // Without chunks 0.11 passes over prompts that are too long for the rest of a step.
         in_order: config.chunked_prefill || !rules.passes_over_long,
         by_priority,

@@ -1,6 +1,8 @@
 //! Does a simulation mean what it says? Whole requests for every engine with a modelled scheduler: a jump changes nothing,
 //! the same question has the same answer to the byte, and the books of requests and tokens balance.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use plimsoll_api::{Desk, Error, NoFiles, SimulateRequest, Simulated, simulate};
 use plimsoll_sim::Watch;
 use serde_json::{Value, json};

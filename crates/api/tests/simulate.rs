@@ -157,3 +157,17 @@ fn hybrids_hold_a_state_and_no_more_tokens_than_planned() {
         assert!(found["kv"]["waste_share"].as_f64().unwrap() < 0.2, "{found:#}");
     }
 }
+
+#[test]
+fn short_names_of_parallelism_are_plimsolls_own() {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let launch = plimsoll_api::launch::parse_flags("vllm", &words("llama-3.1-70b --tp 4 --pp=2")).unwrap();
+    assert_eq!(
+        (&launch.options["tensor_parallel_size"], &launch.options["pipeline_parallel_size"]),
+        (&4.into(), &2.into())
+    );
+    assert!(
+        plimsoll_api::launch::parse(&words("vllm serve llama-3.1-70b --tp 4")).is_err(),
+        "vLLM's own program has no --tp"
+    );
+}

@@ -256,7 +256,8 @@ pub fn parse(words: &[String]) -> Result<Launch, Error> {
 }
 
 /// Reads a model and an engine's flags without its program: `org/model --tensor-parallel-size 2`. For TensorRT-LLM the
-/// flags of both its programs and the options of its LLM API are welcome.
+/// flags of both its programs and the options of its LLM API are welcome, for vLLM the short `--tp`, `--pp` and `--dp`,
+/// which its own program does not take.
 pub fn parse_flags(engine: &str, words: &[String]) -> Result<Launch, Error> {
     let program = match engine {
         "vllm" => Program::VllmServe,
@@ -272,7 +273,23 @@ pub fn parse_flags(engine: &str, words: &[String]) -> Result<Launch, Error> {
         let named: Vec<String> = std::iter::once("--model".to_owned()).chain(words.iter().cloned()).collect();
         return understand(locate::located(program, named.into(), 0));
     }
+    if program == Program::VllmServe {
+        let words: Vec<String> = words.iter().map(|word| parallel(word).unwrap_or_else(|| word.clone())).collect();
+        return understand(locate::located(program, words.into(), 1));
+    }
     understand(locate::located(program, words.into(), 1))
+}
+
+/// Returns the flag of vLLM for a short name of parallelism: `--tp=4` is `--tensor-parallel-size=4`.
+fn parallel(word: &str) -> Option<String> {
+    let (name, value) = word.split_at(word.find('=').unwrap_or(word.len()));
+    let whole = match name {
+        "--tp" => "--tensor-parallel-size",
+        "--pp" => "--pipeline-parallel-size",
+        "--dp" => "--data-parallel-size",
+        _ => return None,
+    };
+    Some(format!("{whole}{value}"))
 }
 
 /// Sorts what the words set.

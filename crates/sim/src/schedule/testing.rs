@@ -117,7 +117,8 @@ impl Watch for Schedule {
         }
         for &(slot, found) in &step.batch.resumed {
             self.position[number(slot) as usize] = found;
-            self.lost -= u64::from(found);
+            // What others computed beyond it was not lost.
+            self.lost -= u64::from(found.min(step.requests[slot].computed_before));
         }
         for entry in &step.batch.entries {
             let position = &mut self.position[number(entry.slot) as usize];

@@ -7,7 +7,7 @@ mod figure;
 mod intervals;
 mod oracle;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -76,6 +76,17 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Fits the tables of measured kernels anew from published measurements; prints the errors on left-out shapes
+    Fit {
+        /// `gemm`, `attention`, …; all when none is named
+        families: Vec<String>,
+        /// Folder with the measurements
+        #[arg(long, default_value = "../shared/data/perf")]
+        perf: PathBuf,
+        /// Only checks that the committed tables are what would be written
+        #[arg(long)]
+        check: bool,
+    },
     /// Draws the README's figure from a plan
     Figure {
         /// Folder that it is written into
@@ -122,6 +133,9 @@ fn main() -> ExitCode {
         }
         Chore::Accuracy { evidence, check, accept } => evidence::accuracy(&evidence, evidence::Mode { check, accept }),
         Chore::Intervals { evidence, check } => intervals::run(&evidence, check),
+        Chore::Fit { families, perf, check } => {
+            plimsoll_fit::run(&perf, Path::new("crates/cost/data"), &families, check).map(|same| same || !check)
+        }
         Chore::Figure { folder, check } => figure::run(&folder, check),
         Chore::CatalogueAdd { id, folder, source } => catalogue::add(&id, &source, &folder),
         Chore::Oracle { paths, models, gguf, differences } => {

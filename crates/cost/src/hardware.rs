@@ -1,0 +1,106 @@
+//! What can the card do at best? Peaks by arithmetic, bandwidth, caches and links, from the catalogue or from the user.
+
+use plimsoll_facts::gpu::Gpu;
+
+use crate::{Error, Math};
+
+/// A card's rates at their best, per second; no efficiency multiplied in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hardware {
+    /// Catalogue name, or `the card`.
+    pub name: String,
+    /// Compute capability such as (9, 0).
+    pub capability: Option<(u8, u8)>,
+    /// Operations a second by [`Math`]; `None` where the card has no such arithmetic, or none is known.
+    pub peaks: [Option<f64>; 4],
+    /// Bytes a second of the card's memory.
+    pub bandwidth: f64,
+    /// Bytes of the level-2 cache.
+    pub l2_cache: Option<f64>,
+    /// Streaming multiprocessors.
+    pub sm_count: Option<u32>,
+    /// Bytes a second to another card of the machine, one direction, over the link that [`Hardware::link_name`] says.
+    pub link: Option<f64>,
+    /// `NVLink`, `PCI Express 5.0`, `the link given`.
+    pub link_name: String,
+    /// Bytes a second to a card of another machine, one direction, per card; `None` when nobody said.
+    pub network: Option<f64>,
+}
+
+/// What the user says in place of the catalogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Given {
+    /// Peak of all formats, operations a second.
+    pub peak: Option<f64>,
+    /// Memory bandwidth, bytes a second.
+    pub bandwidth: Option<f64>,
+    /// Bandwidth between cards of a machine, bytes a second in one direction.
+    pub link: Option<f64>,
+    /// Bandwidth between machines, bytes a second per card in one direction.
+    pub network: Option<f64>,
+}
+
+/// Bytes a second of sixteen lanes of PCI Express in one direction, generation 1: 2.5 GT/s, 8 of 10 bits; 3 and later: 8 GT/s
+/// doubled each time, 128 of 130 bits. PCI Express Base Specification 6.0, physical layer.
+fn pcie(generation: u32) -> Option<f64> {
+    match generation {
+        1 => Some(4.0e9),
+        2 => Some(8.0e9),
+        3..=5 => Some(15.754e9 * f64::from(1_u32 << (generation - 3))),
+        _ => None,
+    }
+}
+
+impl Hardware {
+    /// Reads a card of the catalogue, or takes all from the user.
+    ///
+    /// # Errors
+    /// [`Error::Rate`] where the 16-bit peak or the bandwidth is not known; [`Error::Knob`] for a rate that is no positive
+    /// number.
+    pub fn new(gpu: Option<&Gpu>, given: &Given) -> Result<Hardware, Error> {
+        let name = gpu.map_or_else(|| "the card".to_owned(), |gpu| gpu.name.clone());
+        let positive = |knob: &'static str, value: Option<f64>| match value {
+            Some(rate) if !(rate > 0.0 && rate < 1e30) => {
+                Err(Error::Knob { knob, found: rate, expected: "a positive number" })
+            }
+            Some(_) | None => Ok(value),
+        };
+        let missing = |what, knob| Error::Rate { gpu: name.clone(), what, knob };
+        let peak = positive("peak", given.peak)?;
+        let network = positive("network", given.network)?;
+        let bandwidth = positive("bandwidth", given.bandwidth)?.or_else(|| gpu.and_then(|gpu| gpu.bandwidth));
+        let bandwidth = bandwidth.ok_or_else(|| missing("memory bandwidth", "bandwidth"))?;
+        let rates = gpu.map(|gpu| gpu.rates).unwrap_or_default();
+        let half = peak.or(rates.bf16).or(rates.fp16).ok_or_else(|| missing("16-bit peak", "peak"))?;
+        let own = [Some(half), rates.fp8, rates.int8, rates.fp4];
+        let nvlink = gpu.and_then(|gpu| gpu.nvlink).map(|both| both / 2.0);
+        let generation = gpu.and_then(|gpu| gpu.pcie_gen);
+        let (link, link_name) = match (positive("link", given.link)?, nvlink, generation.and_then(pcie)) {
+            (Some(rate), ..) => (Some(rate), "the link given".to_owned()),
+            (None, Some(rate), _) => (Some(rate), "NVLink".to_owned()),
+            (None, None, Some(rate)) => (Some(rate), format!("PCI Express {}.0", generation.unwrap_or_default())),
+            (None, None, None) => (None, "an unknown link".to_owned()),
+        };
+        Ok(Hardware {
+            capability: gpu.and_then(|gpu| gpu.compute_capability),
+            peaks: own.map(|rate| if peak.is_some() { peak } else { rate }),
+            bandwidth,
+            l2_cache: gpu.and_then(|gpu| gpu.l2_cache).map(|bytes| bytes.as_f64()),
+            sm_count: gpu.and_then(|gpu| gpu.sm_count),
+            link,
+            link_name,
+            network,
+            name,
+        })
+    }
+
+    /// Returns the peak of a kind of arithmetic; the 16-bit one where the card has none.
+    pub fn peak(&self, math: Math) -> f64 {
+        self.peaks[math as usize].or(self.peaks[0]).unwrap_or(f64::MAX)
+    }
+
+    /// Returns the operations per byte at which the roofline bends: the ridge point.
+    pub fn ridge(&self, math: Math) -> f64 {
+        self.peak(math) / self.bandwidth
+    }
+}

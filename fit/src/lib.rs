@@ -1,0 +1,56 @@
+//! Where do the tables of measured kernels come from? One fitter per family: it reads published measurements, leaves whole
+//! shapes out, fits, says how far off the left-out ones are, and writes the table that `plimsoll-cost` compiles in.
+
+pub mod held;
+pub mod rows;
+pub mod stats;
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+/// What a fitter gives.
+pub struct Fitted {
+    /// The table's file, complete.
+    pub table: String,
+    /// Errors on shapes that were left out of the fit (and of the table that they are measured with).
+    pub errors: Vec<stats::Line>,
+    /// What a reader of the figures should know.
+    pub notes: Vec<String>,
+}
+
+/// A family's fitter: from the folder of measurements (`perf`) to its table.
+pub type Fitter = fn(&Path) -> Result<Fitted>;
+
+/// The families: name, file in `crates/cost/data`, fitter.
+pub const FAMILIES: &[(&str, &str, Fitter)] = &[];
+
+/// Fits the families asked for (all when none is), writes their tables into `data` or only compares, and prints the errors
+/// on left-out shapes. Returns whether everything written was there already.
+///
+/// # Errors
+/// A family that there is none of, a measurement that cannot be read, a table that cannot be written.
+pub fn run(perf: &Path, data: &Path, families: &[String], check: bool) -> Result<bool> {
+    let mut good = true;
+    if let Some(unknown) = families.iter().find(|asked| !FAMILIES.iter().any(|(name, ..)| name == asked)) {
+        let known: Vec<&str> = FAMILIES.iter().map(|(name, ..)| *name).collect();
+        bail!("there is no family {unknown}; there are {}", known.join(", "));
+    }
+    for (name, file, fitter) in FAMILIES {
+        if !families.is_empty() && !families.iter().any(|asked| asked == name) {
+            continue;
+        }
+        let fitted = fitter(perf)?;
+        let path = data.join(file);
+        let same = std::fs::read_to_string(&path).is_ok_and(|there| there == fitted.table);
+        if !check && !same {
+            std::fs::write(&path, &fitted.table)?;
+        }
+        if check && !same {
+            eprintln!("{} is not what `cargo xtask fit {name}` writes", path.display());
+        }
+        good &= same;
+        eprint!("{}", stats::table(name, &fitted.errors, &fitted.notes));
+    }
+    Ok(good)
+}

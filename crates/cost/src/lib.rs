@@ -3,12 +3,15 @@
 //!
 //! Nothing here reads a file or a clock; the tables of measured kernels are compiled in.
 
+pub mod engine;
 mod error;
 pub mod hardware;
 pub mod kernel;
 pub mod measured;
+mod memo;
 pub mod operators;
 mod shape;
+pub mod step;
 
 pub use error::Error;
 pub use hardware::Hardware;
@@ -16,3 +19,4 @@ pub use kernel::{Collective, Family, Format, Kernel, Math, Operator, Work};
 pub use measured::{Backend, Basis, Kernels, Timed};
 pub use operators::Inventory;
 pub use shape::{Chunk, Shape};
+pub use step::{Knobs, Predicted, Predictor};

@@ -112,11 +112,26 @@ pub struct Kernels {
     pub hardware: Hardware,
     /// Whose kernels; `None` for engines that were not measured.
     pub backend: Option<Backend>,
+    /// Parts of the peak and of the bandwidth that the user says kernels reach: they replace every table.
+    pub stated: Option<(f64, f64)>,
 }
 
 impl Kernels {
+    /// Puts a card and an engine together.
+    pub const fn new(hardware: Hardware, backend: Option<Backend>) -> Kernels {
+        Kernels { hardware, backend, stated: None }
+    }
+
+    /// Returns the time at the card's peaks: the larger of arithmetic and bytes, no efficiency multiplied in.
+    pub fn ideal(&self, work: &Work) -> f64 {
+        (work.flops / self.hardware.peak(work.math)).max((work.read + work.written) / self.hardware.bandwidth)
+    }
+
     /// Returns the time of one run.
     pub fn time(&self, kernel: &Kernel, work: &Work) -> Timed {
+        if self.stated.is_some() && !matches!(kernel, Kernel::Collective { .. }) {
+            return self.roofline(work);
+        }
         let measured = match kernel {
             Kernel::Gemm { .. } => gemm::time(self, kernel, work),
             Kernel::ContextAttention { .. }
@@ -152,10 +167,11 @@ impl Kernels {
         found.into_iter().map(|(_, card, basis)| (card, basis)).collect()
     }
 
-    /// The roofline with the stated efficiencies: the larger of arithmetic and bytes.
+    /// Returns the roofline with stated or assumed efficiencies: the larger of arithmetic and bytes.
     pub fn roofline(&self, work: &Work) -> Timed {
-        let compute = work.flops / (self.hardware.peak(work.math) * MFU);
-        let memory = (work.read + work.written) / (self.hardware.bandwidth * MBU);
+        let (mfu, mbu) = self.stated.unwrap_or((MFU, MBU));
+        let compute = work.flops / (self.hardware.peak(work.math) * mfu);
+        let memory = (work.read + work.written) / (self.hardware.bandwidth * mbu);
         Timed { seconds: compute.max(memory), basis: Basis::Roofline }
     }
 }

@@ -1,0 +1,212 @@
+//! How long does a step take? Operators, what each takes, and what the engine adds.
+
+use plimsoll_facts::gpu::Gpu;
+use plimsoll_facts::model::Model;
+use plimsoll_plan::Plan;
+
+use crate::engine::Overhead;
+use crate::hardware::{Given, Hardware};
+use crate::measured::{MBU, MFU};
+use crate::memo::{Axis, Line, Plane};
+use crate::{Backend, Error, Inventory, Kernels, Operator, Shape};
+
+/// What the user says in place of the catalogue and of what was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Knobs {
+    /// Part of the peak that is reached, above 0 and at most 1; replaces measured kernels.
+    pub mfu: Option<f64>,
+    /// Part of the bandwidth that is reached, above 0 and at most 1; replaces measured kernels.
+    pub mbu: Option<f64>,
+    /// Seconds that a step takes beside its kernels.
+    pub overhead: Option<f64>,
+    /// The card's rates.
+    pub given: Given,
+}
+
+/// A step's time and what it is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Predicted {
+    /// Seconds.
+    pub seconds: f64,
+    /// Tenth percentile of what is measured where this is predicted.
+    pub low: f64,
+    /// Ninetieth percentile.
+    pub high: f64,
+    /// Seconds of kernels by [`crate::Family`].
+    pub families: [f64; 6],
+    /// Seconds of kernels by [`crate::Basis`].
+    pub bases: [f64; 4],
+    /// Seconds beside the kernels.
+    pub overhead: f64,
+    /// Seconds at the card's peaks: each operator at the higher of its two roofs.
+    pub ideal: f64,
+}
+
+impl Predicted {
+    /// Returns the seconds of all kernels.
+    pub fn kernels(&self) -> f64 {
+        self.families.iter().sum()
+    }
+}
+
+/// Predicts the steps of one launch.
+#[derive(Clone, Debug)]
+pub struct Predictor {
+    /// What runs.
+    pub inventory: Inventory,
+    /// How long each takes.
+    pub kernels: Kernels,
+    /// What the engine adds.
+    pub overhead: Overhead,
+    /// What it rests on that nobody said.
+    pub assumptions: Vec<String>,
+    /// What else a user should know.
+    pub notes: Vec<String>,
+    scratch: Vec<Operator>,
+    memo: Memo,
+}
+
+/// Parts of a step's time, by what they depend on.
+#[derive(Clone, Debug)]
+struct Memo {
+    /// By tokens.
+    tokens: Line,
+    /// By tokens that are sampled.
+    sampled: Line,
+    /// By sequences that decode and their mean context, full attention.
+    full: Plane,
+    /// The same of the mean context within the window.
+    windowed: Plane,
+    /// What both have in common, by sequences.
+    common: Line,
+    /// By the count of chunks: by a chunk's tokens and what lies before.
+    chunks: Vec<Plane>,
+}
+
+impl Memo {
+    /// Exact up to 256 tokens and 64 sequences; between points a straight line over an 128th, a 32nd, an eighth.
+    fn new() -> Memo {
+        Memo {
+            tokens: Line::new(Axis::new(7)),
+            sampled: Line::new(Axis::new(5)),
+            full: Plane::new(Axis::new(5), Axis::new(3)),
+            windowed: Plane::new(Axis::new(5), Axis::new(3)),
+            common: Line::new(Axis::new(5)),
+            chunks: Vec::new(),
+        }
+    }
+}
+
+impl Predictor {
+    /// Puts a launch's operators, its card's kernels and its engine's overhead together.
+    ///
+    /// # Errors
+    /// [`Error::Rate`] names a rate that is not known and how to give it, [`Error::Knob`] a knob out of range; others where
+    /// the model's operators are not known.
+    pub fn new(model: &Model, plan: &Plan, gpu: Option<&Gpu>, knobs: &Knobs) -> Result<Predictor, Error> {
+        let part = |knob: &'static str, value: Option<f64>| match value {
+            Some(part) if !(part > 0.0 && part <= 1.0) => {
+                Err(Error::Knob { knob, found: part, expected: "above 0 and at most 1" })
+            }
+            Some(_) | None => Ok(value),
+        };
+        let (mfu, mbu) = (part("mfu", knobs.mfu)?, part("mbu", knobs.mbu)?);
+        let mut kernels = Kernels::new(Hardware::new(gpu, &knobs.given)?, Backend::find(plan.engine));
+        let mut overhead = Overhead::of(plan);
+        let mut assumptions = Vec::new();
+        if mfu.is_some() || mbu.is_some() {
+            kernels.stated = Some((mfu.unwrap_or(MFU), mbu.unwrap_or(MBU)));
+            if mfu.is_none() {
+                assumptions.push(format!("matrix products reach {MFU} of the card's peak (mfu): assumed"));
+            }
+            if mbu.is_none() {
+                assumptions.push(format!("weights and caches are read at {MBU} of the bandwidth (mbu): assumed"));
+            }
+        }
+        match knobs.overhead {
+            Some(seconds) if !(0.0..1e6).contains(&seconds) => {
+                return Err(Error::Knob { knob: "overhead", found: seconds, expected: "a time in seconds" });
+            }
+            Some(seconds) => {
+                overhead = Overhead { step: seconds, sequence: 0.0, hidden: false, ..overhead };
+            }
+            None => {
+                assumptions.push(format!("beside its kernels a step takes {} ({})", overhead.words(), overhead.source))
+            }
+        }
+        let inventory = Inventory::new(model, plan)?;
+        assumptions.extend(inventory.assumptions.iter().cloned());
+        let notes = inventory.notes.clone();
+        Ok(Predictor { inventory, kernels, overhead, assumptions, notes, scratch: Vec::new(), memo: Memo::new() })
+    }
+
+    /// Returns a step's time and its parts, worked out operator by operator.
+    pub fn predict(&mut self, shape: &Shape) -> Predicted {
+        self.scratch.clear();
+        self.inventory.fill(shape, &mut self.scratch);
+        let mut found = Predicted::default();
+        for operator in &self.scratch {
+            let timed = self.kernels.time(&operator.kernel, &operator.work);
+            let seconds = timed.seconds * operator.runs;
+            found.families[operator.kernel.family() as usize] += seconds;
+            found.bases[timed.basis as usize] += seconds;
+            found.ideal += self.kernels.ideal(&operator.work) * operator.runs;
+        }
+        let kernels = found.kernels();
+        found.seconds = self.overhead.on(kernels, sequences(shape));
+        found.overhead = found.seconds - kernels;
+        (found.low, found.high) = (found.seconds * self.overhead.spread.0, found.seconds * self.overhead.spread.1);
+        found
+    }
+
+    /// Returns a step's time in seconds, from parts that are remembered: equal to [`Predictor::predict`] within two in a
+    /// hundred, and where counts are small exactly.
+    pub fn seconds(&mut self, shape: &Shape) -> f64 {
+        let Predictor { inventory, kernels, scratch, memo, .. } = self;
+        let mut sum = |fill: &mut dyn FnMut(&mut Vec<Operator>)| {
+            scratch.clear();
+            fill(scratch);
+            scratch.iter().map(|operator| kernels.time(&operator.kernel, &operator.work).seconds * operator.runs).sum()
+        };
+        let decodes = f64::from(shape.decodes);
+        let tokens = shape.tokens() as f64 + f64::from(shape.padding);
+        let sampled = f64::from(shape.sampled);
+        let mut all = memo.tokens.at(tokens, |tokens| sum(&mut |into| inventory.per_token(tokens, 0.0, into)));
+        if shape.sampled > 0 {
+            all += memo.sampled.at(sampled, |sampled| sum(&mut |into| inventory.per_token(0.0, sampled, into)));
+        }
+        if shape.decodes > 0 {
+            let context = shape.decode_context as f64 / decodes;
+            all += memo
+                .full
+                .at(decodes, context, |n, context| sum(&mut |into| inventory.decode(n, n * context, 0.0, into)));
+            if inventory.window().is_some() {
+                let seen = shape.decode_windowed as f64 / decodes;
+                all += memo
+                    .windowed
+                    .at(decodes, seen, |n, seen| sum(&mut |into| inventory.decode(n, 0.0, n * seen, into)));
+                all -= memo.common.at(decodes, |n| sum(&mut |into| inventory.decode(n, 0.0, 0.0, into)));
+            }
+        }
+        let count = shape.chunks.len() as f64;
+        if let Some(level) = shape.chunks.len().checked_ilog2() {
+            // Between powers of two the nearer stands for the rest: a chunk's part of a batch changes slowly.
+            let level = (level as usize) + usize::from(count * count > 2.0 * f64::powi(4.0, level as i32));
+            if memo.chunks.len() <= level {
+                memo.chunks.resize(level + 1, Plane::new(Axis::new(4), Axis::new(3)));
+            }
+            let batch = (1_u64 << level) as f64;
+            for chunk in &shape.chunks {
+                all += memo.chunks[level].at(f64::from(chunk.tokens), f64::from(chunk.context), |tokens, context| {
+                    sum(&mut |into| inventory.chunk(batch, tokens, context, into)) / batch
+                });
+            }
+        }
+        self.overhead.on(all, sequences(shape))
+    }
+}
+
+/// Sequences that take part.
+fn sequences(shape: &Shape) -> f64 {
+    f64::from(shape.decodes) + shape.chunks.len() as f64
+}

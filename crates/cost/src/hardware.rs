@@ -1,6 +1,7 @@
 //! What can the card do at best? Peaks by arithmetic, bandwidth, caches and links, from the catalogue or from the user.
 
-use plimsoll_facts::gpu::Gpu;
+use plimsoll_facts::catalogue;
+use plimsoll_facts::gpu::{Gpu, Rates};
 
 use crate::{Error, Math};
 
@@ -25,6 +26,8 @@ pub struct Hardware {
     pub link_name: String,
     /// Bytes a second to a card of another machine, one direction, per card; `None` when nobody said.
     pub network: Option<f64>,
+    /// What of these nobody said.
+    pub assumptions: Vec<String>,
 }
 
 /// What the user says in place of the catalogue.
@@ -51,6 +54,32 @@ fn pcie(generation: u32) -> Option<f64> {
     }
 }
 
+/// The card's dense rates; where its data sheet has none, those of its nearest relative, by their multiprocessors.
+fn rates(gpu: &Gpu, assumptions: &mut Vec<String>) -> Rates {
+    if gpu.rates.fp16.or(gpu.rates.bf16).is_some() {
+        return gpu.rates;
+    }
+    let (Some(capability), Some(count)) = (gpu.compute_capability, gpu.sm_count) else { return gpu.rates };
+    let line = |name: &str| name.split(' ').next().unwrap_or_default().to_owned();
+    // Of the same chip generation, and of the same line of products before others: a GeForce accumulates at half rate.
+    let relative = catalogue::gpus()
+        .filter(|other| other.compute_capability == Some(capability) && other.rates.fp16.or(other.rates.bf16).is_some())
+        .filter_map(|other| {
+            other.sm_count.map(|theirs| (line(&other.name) != line(&gpu.name), theirs.abs_diff(count), other))
+        })
+        .min_by(|a, b| (a.0, a.1, &a.2.name).cmp(&(b.0, b.1, &b.2.name)));
+    let Some((.., other)) = relative else { return gpu.rates };
+    let Some(theirs) = other.sm_count.filter(|theirs| *theirs > 0) else { return gpu.rates };
+    let scale = f64::from(count) / f64::from(theirs);
+    assumptions.push(format!(
+        "no dense rates of {} were found: those of {} over {theirs} multiprocessors, times {count} (peak)",
+        gpu.name, other.name
+    ));
+    let scaled = |rate: Option<f64>| rate.map(|rate| rate * scale);
+    let Rates { fp16, bf16, fp8, int8, fp4 } = other.rates;
+    Rates { fp16: scaled(fp16), bf16: scaled(bf16), fp8: scaled(fp8), int8: scaled(int8), fp4: scaled(fp4) }
+}
+
 impl Hardware {
     /// Reads a card of the catalogue, or takes all from the user.
     ///
@@ -67,15 +96,19 @@ impl Hardware {
         };
         let missing = |what, knob| Error::Rate { gpu: name.clone(), what, knob };
         let peak = positive("peak", given.peak)?;
-        let network = positive("network", given.network)?;
+        let (link, network) = (positive("link", given.link)?, positive("network", given.network)?);
         let bandwidth = positive("bandwidth", given.bandwidth)?.or_else(|| gpu.and_then(|gpu| gpu.bandwidth));
         let bandwidth = bandwidth.ok_or_else(|| missing("memory bandwidth", "bandwidth"))?;
-        let rates = gpu.map(|gpu| gpu.rates).unwrap_or_default();
+        let mut assumptions = Vec::new();
+        let rates = match gpu {
+            Some(gpu) if peak.is_none() => rates(gpu, &mut assumptions),
+            Some(_) | None => Rates::default(),
+        };
         let half = peak.or(rates.bf16).or(rates.fp16).ok_or_else(|| missing("16-bit peak", "peak"))?;
         let own = [Some(half), rates.fp8, rates.int8, rates.fp4];
         let nvlink = gpu.and_then(|gpu| gpu.nvlink).map(|both| both / 2.0);
         let generation = gpu.and_then(|gpu| gpu.pcie_gen);
-        let (link, link_name) = match (positive("link", given.link)?, nvlink, generation.and_then(pcie)) {
+        let (link, link_name) = match (link, nvlink, generation.and_then(pcie)) {
             (Some(rate), ..) => (Some(rate), "the link given".to_owned()),
             (None, Some(rate), _) => (Some(rate), "NVLink".to_owned()),
             (None, None, Some(rate)) => (Some(rate), format!("PCI Express {}.0", generation.unwrap_or_default())),
@@ -90,6 +123,7 @@ impl Hardware {
             link,
             link_name,
             network,
+            assumptions,
             name,
         })
     }
@@ -102,5 +136,41 @@ impl Hardware {
     /// Returns the operations per byte at which the roofline bends: the ridge point.
     pub fn ridge(&self, math: Math) -> f64 {
         self.peak(math) / self.bandwidth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(name: &str) -> Hardware {
+        Hardware::new(Some(&catalogue::gpu(name).unwrap()), &Given::default()).unwrap()
+    }
+
+    #[test]
+    fn the_ridge_of_an_h100_is_where_its_data_sheet_puts_it() {
+        let h100 = card("h100-sxm");
+        assert!((h100.ridge(Math::Half) - 295.3).abs() < 0.2, "{}", h100.ridge(Math::Half));
+        assert!((h100.ridge(Math::Fp8) - 590.7).abs() < 0.3, "{}", h100.ridge(Math::Fp8));
+        assert_eq!(h100.link, Some(450e9));
+    }
+
+    #[test]
+    fn a_card_without_rates_has_those_of_its_relative() {
+        // 29.15 TFLOP/s in 32 bits (NVIDIA, RTX 4070), twice that in 16.
+        let card = card("GeForce RTX 4070");
+        let peak = card.peak(Math::Half);
+        assert!((peak / 58.3e12 - 1.0).abs() < 0.06 && card.assumptions.len() == 1, "{peak} {:?}", card.assumptions);
+    }
+
+    #[test]
+    fn unknown_rates_are_named_with_their_flags() {
+        let told =
+            |gpu: &str| Hardware::new(Some(&catalogue::gpu(gpu).unwrap()), &Given::default()).unwrap_err().to_string();
+        assert!(told("Apple M1 Max").contains("--peak"));
+        let error = Hardware::new(None, &Given { peak: Some(1e12), ..Given::default() }).unwrap_err().to_string();
+        assert!(error.contains("--bandwidth"), "{error}");
+        let error = Hardware::new(None, &Given { link: Some(f64::NAN), ..Given::default() }).unwrap_err().to_string();
+        assert!(error.contains("link"), "{error}");
     }
 }

@@ -19,6 +19,7 @@ mod sheet;
 mod table;
 mod trtllm;
 mod vllm;
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,10 @@ pub struct Options {
 pub fn run(paths: &[PathBuf], models: Option<&Path>, options: Options) -> Result<bool> {
     let mut met = true;
     for path in paths {
+        if let Some(rows) = whole::measured::read(path)? {
+            met &= whole::compare(path, rows, models, options)?;
+            continue;
+        }
         let rows = read(path)?;
         if options.fit {
             met &= fit::print(&rows, models, options.all);

@@ -140,7 +140,7 @@ fn described(kind: &str) -> Result<Option<Value>> {
 }
 
 /// Reads a config, from the folder where one is given and has it, else the facts of the built-in catalogue.
-fn config(folder: &str, models: Option<&Path>) -> Result<Value> {
+pub(super) fn config(folder: &str, models: Option<&Path>) -> Result<Value> {
     if let Some(path) = models.map(|root| root.join(folder).join("config.json")).filter(|path| path.is_file()) {
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         return Ok(model::parse_json(&bytes)?);

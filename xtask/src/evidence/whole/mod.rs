@@ -1,0 +1,40 @@
+//! How long do requests take, predicted and measured? Whole engines under known traffic, row by row.
+
+pub mod launch;
+pub mod measured;
+pub mod models;
+pub mod report;
+pub mod run;
+
+use std::path::Path;
+
+use anyhow::Result;
+use plimsoll_api::Desk;
+
+use self::launch::Launches;
+use self::measured::Measurement;
+use self::models::Configs;
+use super::Options;
+use super::sheet::Form;
+use super::vllm::shown;
+
+/// Compares a file's measurements with simulations of them; true when the targets are met.
+///
+/// # Errors
+/// When the built-in table of launches cannot be read.
+pub fn compare(path: &Path, rows: Vec<Measurement>, models: Option<&Path>, options: Options) -> Result<bool> {
+    let (rows, repeated) = measured::distinct(rows);
+    let world = Configs::new(models)?;
+    let desk = Desk::new(&world);
+    let outcomes = run::all(rows, &desk, &Launches::new()?);
+    let targets = report::targets(&outcomes);
+    let met = targets.iter().all(|target| target.met);
+    if options.json {
+        outcomes.iter().for_each(|outcome| println!("{}", outcome.json()));
+        return Ok(met);
+    }
+    let form = if options.markdown { Form::Markdown } else { Form::Text };
+    println!("{}", path.display());
+    print!("{}{}", report::report(&outcomes, repeated, form, options.all), shown(&targets, form));
+    Ok(met)
+}

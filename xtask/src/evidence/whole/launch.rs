@@ -41,14 +41,8 @@ impl Launches {
         let Some(entry) = self.entries("launch").find(|entry| fits(entry, row)) else { return Ok(None) };
         let mut options = Map::new();
         for (name, value) in entry.get("options").and_then(toml::Value::as_table).into_iter().flatten() {
-            let value = match value {
-                toml::Value::String(words)
-                    if words.contains(['i', 'o', 'c']) && words.contains(|c| "islosconc".contains(c)) =>
-                {
-                    amount(words, row).map_or_else(|| Value::String(words.clone()), Value::from)
-                }
-                other => serde_json::to_value(other)?,
-            };
+            let amount = value.as_str().and_then(|words| amount(words, row));
+            let value = amount.map_or_else(|| serde_json::to_value(value), |amount| Ok(amount.into()))?;
             options.insert(name.clone(), value);
         }
         Ok(Some(options))

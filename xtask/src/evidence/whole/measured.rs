@@ -66,11 +66,6 @@ impl Measurement {
     pub fn nightly(&self) -> bool {
         self.source.starts_with("db-dump/") || self.source.starts_with("source_file=20")
     }
-
-    /// Returns the group that is left out together: model, card, engine.
-    pub fn group(&self) -> String {
-        format!("{} {} {}", self.model, self.system, self.engine)
-    }
 }
 
 /// Reads a file, packed or not; `None` when it is of another form.

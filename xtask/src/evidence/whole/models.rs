@@ -50,7 +50,11 @@ impl Configs {
             } });
             hf_quant = Some(serde_json::to_vec(&described)?);
         }
-        let described = config.get("quantization_config").is_some_and(|of| !of.is_null()) || hf_quant.is_some();
+        let described = [Some(&config), config.get("text_config")]
+            .into_iter()
+            .flatten()
+            .any(|of| of.get("quantization_config").is_some_and(|of| !of.is_null()))
+            || hf_quant.is_some();
         if matches!(precision, "fp8" | "fp4" | "int4") && !described {
             anyhow::bail!("how {model} is stored in {precision} is not known: its configuration says nothing of it");
         }

@@ -52,26 +52,19 @@ impl Pair {
     pub fn ratio(self) -> f64 {
         self.predicted / self.measured
     }
-
-    /// Returns the absolute error, percent.
-    pub fn percent(self) -> f64 {
-        100.0 * (self.ratio() - 1.0).abs()
-    }
 }
 
 impl Outcome {
-    /// Returns the time per output token, where it was predicted. The nightly benchmark's table holds medians of requests,
-    /// others say nothing: means.
+    /// Returns the mean time per output token, where it was predicted.
     pub fn tpot(&self) -> Option<Pair> {
-        let predicted = self.predicted.as_ref().ok()?;
-        let predicted = if self.row.nightly() { predicted.tpot.1 } else { predicted.tpot.0 };
+        let predicted = self.predicted.as_ref().ok()?.tpot.0;
         Some(Pair { measured: self.row.tpot, predicted })
     }
 
-    /// Returns the time to first token, as [`Outcome::tpot`].
+    /// Returns the mean time to first token, where it was predicted. No row says whether it is a mean: over the nightly
+    /// benchmark's concurrencies predicted means keep the same distance from what is measured, medians do not.
     pub fn ttft(&self) -> Option<Pair> {
-        let predicted = self.predicted.as_ref().ok()?;
-        let predicted = if self.row.nightly() { predicted.ttft.1 } else { predicted.ttft.0 };
+        let predicted = self.predicted.as_ref().ok()?.ttft.0;
         Some(Pair { measured: self.row.ttft, predicted })
     }
 

@@ -24,4 +24,12 @@ pub enum Error {
         /// What would do.
         expected: &'static str,
     },
+    /// The model has something whose operators are not known.
+    #[error("{model}: {why}\n  hint: `plimsoll inspect` shows what was understood of its configuration")]
+    Model {
+        /// Its name.
+        model: String,
+        /// What is the matter.
+        why: String,
+    },
 }

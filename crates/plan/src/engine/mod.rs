@@ -5,7 +5,7 @@ pub mod llamacpp;
 pub mod ollama;
 mod read;
 pub mod sglang;
-mod stored;
+pub mod stored;
 pub mod transformers;
 pub mod trtllm;
 pub mod vllm;

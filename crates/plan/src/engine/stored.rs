@@ -5,17 +5,17 @@ use plimsoll_facts::tensor::{Part, Role, Tensor};
 
 /// A rank's share of a stack of equal matrices.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece {
+pub struct Piece {
     /// Rows of one matrix.
-    pub(crate) outputs: u64,
+    pub outputs: u64,
     /// Columns of one matrix.
-    pub(crate) inputs: u64,
+    pub inputs: u64,
     /// Matrices.
-    pub(crate) copies: u64,
+    pub copies: u64,
 }
 
 /// Whether a scheme that is applied while loading takes a line of the inventory.
-pub(crate) fn takes_online(tensor: &Tensor) -> bool {
+pub fn takes_online(tensor: &Tensor) -> bool {
     tensor.matrix.is_some()
         && tensor.part == Part::Text
         && matches!(tensor.role, Role::Attention | Role::Mlp | Role::Experts | Role::SharedExpert | Role::Recurrent)
@@ -26,7 +26,7 @@ pub(crate) fn takes_online(tensor: &Tensor) -> bool {
 ///
 /// vLLM 0.33.0, `model_executor/layers/quantization/*`, and SGLang 0.5.23, `srt/layers/quantization/*`, with their
 /// `process_weights_after_loading`.
-pub(crate) fn stored(piece: Piece, scheme: Scheme, half: u64, marlin: bool) -> u64 {
+pub fn stored(piece: Piece, scheme: Scheme, half: u64, marlin: bool) -> u64 {
     let Piece { outputs, inputs, copies } = piece;
     let packed = |bits: u32| outputs.saturating_mul(inputs).saturating_mul(u64::from(bits)).div_ceil(8);
     let groups = |group: Option<u64>| group.map_or(1, |group| inputs.div_ceil(group.max(1)));

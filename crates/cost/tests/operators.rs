@@ -4,12 +4,13 @@ mod launch;
 
 use std::path::PathBuf;
 
-use launch::plan;
+use launch::{plan, plan_file};
 use plimsoll_cost::{Chunk, Collective, Family, Format, Inventory, Kernel, Operator, Shape};
 use plimsoll_facts::catalogue;
+use plimsoll_facts::gguf::{self, Input};
 use plimsoll_facts::model::{AttentionKind, Ffn, Mixer, Model, Span, read};
 use plimsoll_facts::tensor::{Part, Role};
-use plimsoll_plan::{Item, Plan};
+use plimsoll_plan::{Item, Ledger, Plan};
 use serde_json::json;
 
 fn model(name: &str) -> Model {
@@ -24,13 +25,17 @@ fn is_product(operator: &Operator) -> bool {
     matches!(operator.kernel.family(), Family::Gemm | Family::Moe)
 }
 
+fn shared() -> PathBuf {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from)
+}
+
 /// Every model of the catalogue, and of the shared data where that is there.
 fn everything() -> Vec<(String, Model)> {
     let mut all: Vec<(String, Model)> = catalogue::model_ids()
         .map(|id| (id.to_owned(), catalogue::model(id).expect("it is in the catalogue").model))
         .collect();
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from).join("data/models");
+    let shared = shared().join("data/models");
     let Ok(entries) = std::fs::read_dir(&shared) else {
         eprintln!("SKIPPED: {} is absent; only the built-in models were looked at", shared.display());
         return all;
@@ -138,6 +143,10 @@ fn attention_is_four_operations_per_head_width_and_pair() {
 
 /// Weights of the fullest rank that a step reads, by the plan's ledger.
 fn held(model: &Model, plan: &Plan) -> f64 {
+    held_by(model, &plan.ranks[0].ledger)
+}
+
+fn held_by(model: &Model, ledger: &Ledger) -> f64 {
     let read = [
         Item::WeightsAttention,
         Item::WeightsRecurrent,
@@ -146,7 +155,6 @@ fn held(model: &Model, plan: &Plan) -> f64 {
         Item::WeightsNorm,
         Item::WeightsLmHead,
     ];
-    let ledger = &plan.ranks[0].ledger;
     let bytes: f64 = read.iter().map(|item| ledger.bytes(*item).as_f64()).sum();
     let tied = model.tied && ledger.bytes(Item::WeightsLmHead).get() == 0;
     bytes + if tied { ledger.bytes(Item::WeightsEmbedding).as_f64() } else { 0.0 }
@@ -381,4 +389,54 @@ fn quantising_while_loading_shows_in_formats() {
             assert_eq!(format, expected, "{}", operator.name);
         }
     }
+}
+
+#[test]
+fn files_of_llama_cpp_have_the_operators_of_their_models() {
+    let folder = shared().join("data/gguf");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        eprintln!("SKIPPED: {} is absent", folder.display());
+        return;
+    };
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.sort();
+    let (mut seen, mut misses) = (0, Vec::new());
+    for file in files.iter().filter(|file| file.extension().is_some_and(|ext| ext == "gguf")) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = std::fs::read(file).expect("it can be read");
+        let input = Input { name: name.clone(), bytes: &mut bytes.as_slice(), length: None };
+        let Ok(gguf) = gguf::read(vec![input]) else { continue };
+        let Ok(model) = gguf::model(&gguf, &name) else { continue };
+        let plan = match plan_file(&model, Some(&gguf), "llama.cpp", &json!({"ctx_size": 4096, "n_gpu_layers": 999})) {
+            Ok(plan) => plan,
+            Err(error) => {
+                eprintln!("{name}: not planned: {error}");
+                continue;
+            }
+        };
+        let inventory = Inventory::new(&model, &plan).expect("it has operators");
+        let found = flops(&inventory.operators(&lone()), |operator| {
+            is_product(operator) || matches!(operator.kernel, Kernel::LatentProduct { .. })
+        });
+        let ratio = found / (2.0 * multiplied(&model));
+        let read = inventory.weights(1e9) / plan.ranks.iter().map(|rank| held_by(&model, &rank.ledger)).sum::<f64>();
+        seen += 1;
+        if !(0.985..=1.004).contains(&ratio) || !(0.95..=1.03).contains(&read) {
+            misses.push(format!("{name} ({}): operations {ratio:.4}, bytes {read:.4}", model.model_type));
+        }
+    }
+    assert!(seen > 20, "only {seen} files were looked at");
+    assert!(misses.is_empty(), "{} of {seen}:\n{}", misses.len(), misses.join("\n"));
+}
+
+#[test]
+fn a_file_that_is_not_at_hand_is_read_in_its_mean_bits() {
+    let model = model("llama-3.1-8b");
+    let options = json!({"ctx_size": 4096, "n_gpu_layers": 999, "file_type": "Q4_K_M"});
+    let plan = plan(&model, "llama.cpp", &options).expect("it is planned");
+    let inventory = Inventory::new(&model, &plan).expect("it has operators");
+    let all = inventory.operators(&lone());
+    let down = all.iter().find(|operator| operator.name == "down_proj").expect("a feed-forward block");
+    let Kernel::Gemm { format: Format::Weight(hundredths), .. } = down.kernel else { panic!("{down:?}") };
+    assert!((440..520).contains(&hundredths), "{hundredths}");
 }

@@ -42,6 +42,8 @@ pub(super) enum Form {
         top: Option<u32>,
         /// Tokens that are kept as they are beside compressed ones.
         recent: Option<u32>,
+        /// How products into the latent space and out of it are stored, where there are any.
+        absorbed: Option<Absorbed>,
         /// The projection that expands latents, where there is one.
         expand: Option<Expand>,
     },
@@ -60,8 +62,14 @@ pub(super) struct Expand {
     pub(super) k: u64,
     pub(super) format: Format,
     pub(super) weights: f64,
-    /// How the absorbed products run.
-    pub(super) absorbed: Format,
+}
+
+/// The matrices of the products into the latent space and out of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Absorbed {
+    pub(super) format: Format,
+    /// Bytes of a number.
+    pub(super) number: f64,
 }
 
 /// Returns the pairs of `new` tokens after `before` others and what each sees of itself and those before within a window:
@@ -138,11 +146,9 @@ impl Attention {
                 };
                 into.push(self.operator(self.name, runs, kernel, work));
             }
-            Form::Latent { expand, .. } => {
-                if let Some(expand) = expand {
-                    self.absorbed(*expand, batch, runs, into);
-                }
-                self.latents(Decode { batch, context: held, windowed: held }, seen, runs, into);
+            Form::Latent { .. } => {
+                self.absorbed(batch, runs, into);
+                self.latents(Decode { batch, context: held, windowed: held }, seen, f64::INFINITY, runs, into);
             }
             Form::Indexer { heads, dim, compress } => {
                 let seen = seen / n((*compress).max(1));
@@ -167,8 +173,9 @@ impl Attention {
         }
     }
 
-    /// Attention of queries over latents themselves: each of `step.batch` queries with `step.windowed` tokens held.
-    fn latents(&self, step: Decode, seen: f64, runs: f64, into: &mut Vec<Operator>) {
+    /// Attention of queries over latents themselves: each of `step.batch` queries with `step.windowed` tokens held, of which
+    /// there are no more than `distinct` in all.
+    fn latents(&self, step: Decode, seen: f64, distinct: f64, runs: f64, into: &mut Vec<Operator>) {
         let Form::Latent { heads, rank, rope_dim, compress, top, recent, .. } = &self.form else { return };
         let heads = self.gathered(*heads);
         let (batch, key) = (step.batch, n(*rank) + n(*rope_dim));
@@ -176,7 +183,7 @@ impl Attention {
         let read = entries(step.windowed, *compress, *top, *recent);
         let work = Work {
             flops: 2.0 * batch * n(heads) * (key + n(*rank)) * met,
-            read: batch * (read * key * self.kv_bytes + 2.0 * n(heads) * key),
+            read: (batch * read).min(distinct) * key * self.kv_bytes + 2.0 * batch * n(heads) * key,
             written: 2.0 * batch * n(heads) * n(*rank),
             math: Math::Half,
         };
@@ -192,15 +199,17 @@ impl Attention {
     }
 
     /// The products into the latent space and out of it.
-    fn absorbed(&self, expand: Expand, tokens: f64, runs: f64, into: &mut Vec<Operator>) {
-        let Form::Latent { heads, rank, nope_dim, value_dim, .. } = &self.form else { return };
-        let format = expand.absorbed;
+    fn absorbed(&self, tokens: f64, runs: f64, into: &mut Vec<Operator>) {
+        let Form::Latent { heads, rank, nope_dim, value_dim, absorbed: Some(absorbed), .. } = &self.form else {
+            return;
+        };
+        let Absorbed { format, number } = *absorbed;
         let products = [("latent_query", *nope_dim, *rank), ("latent_value", *rank, *value_dim)];
         for (name, inputs, outputs) in products {
             let numbers = n(*heads) * n(inputs) * n(outputs);
             let work = Work {
                 flops: 2.0 * tokens * numbers,
-                read: numbers * input_bytes(format) + tokens * n(*heads) * n(inputs) * input_bytes(format),
+                read: numbers * number + tokens * n(*heads) * n(inputs) * input_bytes(format),
                 written: 2.0 * tokens * n(*heads) * n(outputs),
                 math: format.math(),
             };
@@ -243,14 +252,13 @@ impl Attention {
                 into.push(self.operator(self.name, 1.0, kernel, work));
             }
             Form::Latent { expand: Some(expand), top: None, .. } => self.expanded(*expand, piece, into),
-            Form::Latent { expand, .. } => {
+            Form::Latent { .. } => {
                 // Chosen and compressed entries differ from query to query: each is a sequence of its own.
                 let queries = batch * tokens;
-                if let Some(expand) = expand {
-                    self.absorbed(*expand, queries, 1.0, into);
-                }
+                self.absorbed(queries, 1.0, into);
                 let mean = if tokens > 0.0 { all / tokens } else { 0.0 };
-                self.latents(Decode { batch: queries, context: mean, windowed: mean }, mean, 1.0, into);
+                let step = Decode { batch: queries, context: mean, windowed: mean };
+                self.latents(step, mean, batch * (held + tokens), 1.0, into);
             }
             Form::Indexer { heads, dim, compress } => {
                 let shrunk = n((*compress).max(1));
@@ -316,8 +324,8 @@ impl Attention {
     /// Bytes of absorbed weights that decoding reads in one layer.
     pub(super) fn weights(&self) -> f64 {
         match &self.form {
-            Form::Latent { heads, rank, nope_dim, value_dim, expand: Some(expand), .. } => {
-                n(*heads) * n(*rank) * (n(*nope_dim) + n(*value_dim)) * input_bytes(expand.absorbed)
+            Form::Latent { heads, rank, nope_dim, value_dim, absorbed: Some(absorbed), .. } => {
+                n(*heads) * n(*rank) * (n(*nope_dim) + n(*value_dim)) * absorbed.number
             }
             Form::Latent { .. } | Form::Grouped { .. } | Form::Indexer { .. } => 0.0,
         }

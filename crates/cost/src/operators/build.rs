@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_facts::model::{AttentionKind, Ffn, Layer, Mixer, Model, Span};
+use plimsoll_facts::model::{AttentionKind, Ffn, Mixer, Model, Span};
 use plimsoll_facts::tensor::{Part, Role, Tensor};
+use plimsoll_plan::engine::stored::Piece;
 use plimsoll_plan::{Batching, Plan};
 
-use super::attention::{Attention, Expand, Form};
+use super::attention::{Absorbed, Attention, Expand, Form};
 use super::divide::{Division, Habits, matrix, share};
 use super::line::{Line, Of, What};
 use super::products::Product;
 use super::recurrent::Recurrent;
-use super::stored::Storage;
+use super::stored::{Storage, input_bytes};
 use super::{Inventory, Options};
 use crate::{Collective, Error, Format, Math};
 
@@ -33,7 +34,7 @@ pub(super) struct Builder<'a> {
     skew: f64,
     /// Tensors of the language model by layer; the last entry holds those outside the stack.
     pub(super) by_layer: Vec<Vec<&'a Tensor>>,
-    out: Inventory,
+    pub(super) out: Inventory,
 }
 
 impl<'a> Builder<'a> {
@@ -92,29 +93,6 @@ impl<'a> Builder<'a> {
         self.out
     }
 
-    /// Bytes of a number in the cache, from the plan's bytes per token over the numbers that a rank keeps of one.
-    fn cached(&mut self, plan: &Plan) -> f64 {
-        const WIDTHS: [f64; 7] = [4.0, 2.0, 1.0625, 1.0, 0.75, 0.5625, 0.5];
-        let ranks = self.division.attention;
-        let numbers: f64 = self.model.layers.iter().map(|layer| kept(layer, ranks)).sum::<f64>() * self.division.part;
-        if numbers <= 0.0 || plan.kv.bytes_per_token == 0 {
-            return 2.0;
-        }
-        // A plan of layers dealt out one device after another counts one device's.
-        let pp = if self.habits.pipelined { 1.0 } else { f64::from(plan.parallel.pp.max(1)) };
-        let found = plan.kv.bytes_per_token as f64 / numbers * pp;
-        let near = |width: &&f64| (found / **width - 1.0).abs() < 0.08;
-        match WIDTHS.iter().find(near) {
-            Some(width) => *width,
-            None if (0.25..=4.5).contains(&found) => found,
-            None => {
-                let half = self.storage.half as f64;
-                self.out.assumptions.push(format!("a number in the cache takes {half} bytes"));
-                half
-            }
-        }
-    }
-
     fn ranks(&self, ranks: u64) -> u32 {
         u32::try_from(ranks).unwrap_or(u32::MAX)
     }
@@ -167,9 +145,11 @@ impl<'a> Builder<'a> {
         let products = self.products(at, index);
         let mixes = |role: Role| matches!(role, Role::Attention | Role::Recurrent);
         let summed = products.iter().any(|product| mixes(product.role) && product.summed);
+        let latent = matches!(&layer.mixer, Mixer::Attention(attention)
+            if matches!(attention.kind, AttentionKind::Latent { .. }));
         for product in products.iter().filter(|product| mixes(product.role)) {
-            // The projection out of the latents belongs to attention itself.
-            if product.name != "kv_b_proj" {
+            // The projection out of the latents belongs to attention itself, where it is attention over latents.
+            if product.name != "kv_b_proj" || !latent {
                 self.product(product, 1.0);
             }
         }
@@ -254,12 +234,8 @@ impl<'a> Builder<'a> {
                     k: found.k,
                     format: found.format,
                     weights: found.weights,
-                    absorbed: if self.habits.absorbed_fp8 && found.format.math() == Math::Fp8 {
-                        Format::Fp8
-                    } else {
-                        Format::Bf16
-                    },
                 });
+                let absorbed = self.absorbed(at, expand);
                 let form = Form::Latent {
                     heads,
                     rank: *rank,
@@ -269,6 +245,7 @@ impl<'a> Builder<'a> {
                     compress: (*compress).max(1),
                     top: indexer.map(|indexer| indexer.top).filter(|top| *top > 0),
                     recent,
+                    absorbed,
                     expand,
                 };
                 if recent.is_some() {
@@ -289,6 +266,27 @@ impl<'a> Builder<'a> {
         let kv_bytes = self.kv_bytes;
         let dealt = self.division.dealt as f64;
         self.attend(Attention { name, runs: self.division.part, form, window, kv_bytes, dealt });
+    }
+
+    /// How products into the latent space and out of it are stored: as matrices of their own (llama.cpp's `attn_k_b` and
+    /// `attn_v_b`), or made from the projection that expands latents.
+    fn absorbed(&self, at: usize, expand: Option<Expand>) -> Option<Absorbed> {
+        let own = self.by_layer[at].iter().filter(|tensor| tensor.role == Role::Attention && tensor.shape.len() == 3);
+        let held: Vec<(Format, f64, f64)> = own
+            .filter_map(|tensor| {
+                let piece = share(tensor, 1, self.transposed)?;
+                let (format, bytes) = self.storage.held(tensor, Some(at as u32), piece);
+                Some((format, bytes, tensor.elements() as f64))
+            })
+            .collect();
+        if let Some((format, ..)) = held.first() {
+            let bytes: f64 = held.iter().map(|(_, bytes, _)| bytes).sum();
+            let numbers: f64 = held.iter().map(|(.., numbers)| numbers).sum();
+            return Some(Absorbed { format: *format, number: bytes / numbers.max(1.0) });
+        }
+        let eight = expand?.format.math() == Math::Fp8;
+        let format = if eight && self.habits.absorbed_fp8 { Format::Fp8 } else { Format::Bf16 };
+        Some(Absorbed { format, number: input_bytes(format) })
     }
 
     /// The indexer's scores and its choice.
@@ -350,7 +348,7 @@ impl<'a> Builder<'a> {
         for product in products {
             match product.role {
                 Role::Mlp | Role::SharedExpert => {
-                    if product.summed {
+                    if matches!(product.name, "down_proj" | "shared_down_proj") {
                         let inner = product.k as f64;
                         let gated = if gated(&self.model.layers[at].ffn) { 2.0 } else { 1.0 };
                         let what = What::Stream {
@@ -425,6 +423,7 @@ impl<'a> Builder<'a> {
             }
             // Experts one by one are lines of as many tensors; stacked ones count themselves.
             let each = (tensor.count / tensor.layers.len().max(1)).max(1) as f64;
+            let piece = Piece { outputs: piece.outputs.div_ceil(self.division.rows), ..piece };
             let (found, bytes) = self.storage.held(tensor, Some(at as u32), piece);
             let held = piece.outputs as f64 * piece.inputs as f64 * piece.copies as f64;
             numbers += held * each;
@@ -513,6 +512,11 @@ impl<'a> Builder<'a> {
 
     /// What the numbers rest on.
     fn tell(&mut self) {
+        if let Some(bits) = self.storage.file().filter(|bits| *bits < 16.0) {
+            self.out
+                .assumptions
+                .push(format!("every matrix takes {bits:.2} bits a number, the mean of the file's types"));
+        }
         if self.storage.online().is_some() {
             self.out
                 .assumptions
@@ -532,6 +536,9 @@ impl<'a> Builder<'a> {
                  once for each",
                 self.division.stages
             ));
+        }
+        if self.division.rows > 1 {
+            self.note("what cards tell each other of the rows that they hold is not counted");
         }
         if self.division.dealt > 1 {
             self.note("messages between ranks that deal a sequence's tokens are not counted");
@@ -553,23 +560,6 @@ impl<'a> Builder<'a> {
         }
         let best = read.iter().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0)));
         best.map(|(window, _)| *window)
-    }
-}
-
-/// Numbers that a token adds to a layer's cache on one of `ranks`.
-fn kept(layer: &Layer, ranks: u64) -> f64 {
-    let Mixer::Attention(attention) = &layer.mixer else { return 0.0 };
-    if attention.shares_cache_of.is_some() || attention.span == Span::Cross {
-        return 0.0;
-    }
-    match &attention.kind {
-        AttentionKind::Grouped { kv_heads, key_dim, value_dim, .. } => {
-            u64::from(*kv_heads).div_ceil(ranks).max(1) as f64 * (f64::from(*key_dim) + f64::from(*value_dim))
-        }
-        AttentionKind::Latent { rank, rope_dim, indexer, compress, .. } => {
-            (f64::from(*rank) + f64::from(*rope_dim)) / f64::from((*compress).max(1))
-                + indexer.map_or(0.0, |indexer| f64::from(indexer.dim) / 2.0)
-        }
     }
 }
 

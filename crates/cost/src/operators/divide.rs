@@ -71,6 +71,8 @@ pub(super) struct Division {
     pub(super) experts_workers: f64,
     /// Ranks that deal a sequence's tokens among them.
     pub(super) dealt: u64,
+    /// Ranks over which the rows of whole matrices are divided, attention staying on one (llama.cpp's `--split-mode row`).
+    pub(super) rows: u64,
     /// Pipeline stages.
     pub(super) stages: u64,
     /// Part of the layers that the fullest stage holds.
@@ -84,6 +86,7 @@ impl Division {
         let ep = at_least(plan.parallel.ep);
         let layers = (model.layers.len() as u64).max(1);
         let stages = if habits.pipelined { pp } else { 1 };
+        let (rows, tp) = if habits.fused { (1, tp) } else { (tp, 1) };
         let plain = Division {
             attention: tp,
             dense: tp,
@@ -94,6 +97,7 @@ impl Division {
             experts_ep: ep,
             experts_workers: 1.0,
             dealt: 1,
+            rows,
             stages,
             part: layers.div_ceil(stages) as f64 / layers as f64,
         };

@@ -20,6 +20,7 @@
 
 mod attention;
 mod build;
+mod cache;
 mod divide;
 mod line;
 mod products;

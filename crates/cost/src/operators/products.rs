@@ -67,6 +67,7 @@ impl Builder<'_> {
     /// A tensor as a product of its own.
     pub(super) fn one(&self, tensor: &Tensor, layer: Option<u32>) -> Option<Product> {
         let Piece { outputs, inputs, copies } = share(tensor, self.division.ways(tensor.role), self.transposed)?;
+        let outputs = outputs.div_ceil(self.division.rows);
         let (format, weights) = self.storage.held(tensor, layer, Piece { outputs, inputs, copies });
         let summed = by_inputs(tensor, self.transposed);
         let dot = tensor.name.rfind(module(&tensor.name)).unwrap_or(0);
@@ -120,19 +121,21 @@ fn name(tensor: &Tensor, summed: bool) -> &'static str {
         (Role::Attention | Role::Recurrent, "in_proj_qkv" | "in_proj_z" | "in_proj_qkvz") => "in_proj_qkvz",
         (Role::Attention | Role::Recurrent, "in_proj_b" | "in_proj_a" | "in_proj_ba") => "in_proj_ba",
         (Role::Attention, _) if tensor.name.contains("indexer") => "indexer_proj",
-        (Role::Attention, "q_a_proj" | "kv_a_proj_with_mqa") => "qkv_a_proj",
-        (Role::Attention, "q_b_proj") => "q_b_proj",
-        (Role::Attention, "kv_b_proj") => "kv_b_proj",
+        (Role::Attention, "q_a_proj" | "kv_a_proj_with_mqa" | "attn_q_a" | "attn_kv_a_mqa") => "qkv_a_proj",
+        (Role::Attention, "q_b_proj" | "attn_q_b") => "q_b_proj",
+        (Role::Attention, "kv_b_proj" | "attn_kv_b") => "kv_b_proj",
         (Role::Attention | Role::Recurrent, "q_proj" | "k_proj" | "v_proj") => "qkv_proj",
+        (Role::Attention, "attn_q" | "attn_k" | "attn_v" | "attn_qkv") => "qkv_proj",
+        (Role::Attention, "attn_output") => "o_proj",
         (Role::Attention, _) if matches!(tensor.split, Split::Qkv { .. }) => "qkv_proj",
         (Role::Attention, _) if summed => "o_proj",
         (Role::Attention, _) => "attention_proj",
-        (Role::Recurrent, _) if summed => "out_proj",
+        (Role::Recurrent, _) if summed || last == "ssm_out" => "out_proj",
         (Role::Recurrent, _) => "in_proj",
-        (Role::Mlp | Role::SharedExpert, "shared_expert_gate") => "shared_expert_gate",
-        (Role::Mlp, _) if summed => "down_proj",
+        (Role::Mlp | Role::SharedExpert, "shared_expert_gate" | "ffn_gate_inp_shexp") => "shared_expert_gate",
+        (Role::Mlp, _) if summed || last.contains("down") => "down_proj",
         (Role::Mlp, _) => "gate_up_proj",
-        (Role::SharedExpert, _) if summed => "shared_down_proj",
+        (Role::SharedExpert, _) if summed || last.contains("down") => "shared_down_proj",
         (Role::SharedExpert, _) => "shared_gate_up_proj",
         (Role::Router, _) => "router",
         (Role::LmHead | Role::Embedding, _) => "lm_head",

@@ -56,6 +56,8 @@ pub(super) fn input_bytes(format: Format) -> f64 {
 pub(super) struct Storage {
     /// What is applied while loading.
     online: Option<Scheme>,
+    /// Bits of a number in a file that is made of the checkpoint (llama.cpp, Ollama), the mean over its types.
+    file: Option<f64>,
     /// Bytes of a number that is not quantised.
     pub(super) half: u64,
     capability: Option<(u8, u8)>,
@@ -65,7 +67,14 @@ impl Storage {
     pub(super) fn of(model: &Model, plan: &Plan, division: &Division, capability: Option<(u8, u8)>) -> Storage {
         // Serving engines load fp32 checkpoints in 16 bits; transformers takes the checkpoint's word.
         let half = if plan.engine == "transformers" { (model.dtype.bits() / 8).clamp(1, 8) } else { 2 };
-        Storage { online: online(model, plan, division), half, capability }
+        let file = file(model, plan);
+        let online = if file.is_some() { None } else { online(model, plan, division) };
+        Storage { online, file, half, capability }
+    }
+
+    /// Returns the mean bits of a file's numbers, where nobody said how each matrix is stored.
+    pub(super) fn file(&self) -> Option<f64> {
+        self.file
     }
 
     /// Whether weights are quantised while loading, and how.
@@ -86,6 +95,12 @@ impl Storage {
     pub(super) fn held(&self, tensor: &Tensor, layer: Option<u32>, piece: Piece) -> (Format, f64) {
         match self.scheme(tensor, layer) {
             Some(scheme) => (format(&scheme, self.capability), stored(piece, scheme, self.half.min(2), true) as f64),
+            None if self.file.is_some() && (takes_online(tensor) || tensor.role == Role::LmHead) => {
+                let bits = self.file.unwrap_or(16.0);
+                let numbers = piece.outputs as f64 * piece.inputs as f64 * piece.copies as f64;
+                let format = if bits > 15.0 { Format::Bf16 } else { Format::Weight((bits * 100.0).round() as u32) };
+                (format, numbers * bits / 8.0)
+            }
             None => {
                 let numbers = piece.outputs.saturating_mul(piece.inputs).saturating_mul(piece.copies);
                 let bytes = match tensor.dtype {
@@ -122,4 +137,20 @@ fn online(model: &Model, plan: &Plan, division: &Division) -> Option<Scheme> {
         bits if bits > 6.5 && bits < 11.0 => Some(Scheme::Fp8 { scale: Scale::Channel, input_scale: false }),
         _ => None,
     }
+}
+
+/// The mean bits of a number of the matrices in a file, from all devices' ledgers: a file of mixed types that is not at hand.
+fn file(model: &Model, plan: &Plan) -> Option<f64> {
+    let made = matches!(plan.engine, "llama.cpp" | "ollama");
+    if !made || model.tensors.iter().any(|tensor| !tensor.quantised.is_empty()) {
+        return None;
+    }
+    let items = [Item::WeightsAttention, Item::WeightsMlp, Item::WeightsExperts, Item::WeightsRecurrent];
+    let ledgers = plan.ranks.iter().map(|rank| &rank.ledger).chain(plan.host.as_ref());
+    let held: f64 = ledgers.map(|ledger| items.iter().map(|item| ledger.bytes(*item).as_f64()).sum::<f64>()).sum();
+    let numbers: f64 =
+        model.tensors.iter().filter(|tensor| takes_online(tensor)).map(|t| t.total_elements() as f64).sum();
+    (held > 0.0 && numbers > 0.0)
+        .then(|| (held * 8.0 / numbers).clamp(1.0, 32.0))
+        .map(|bits| if bits > 15.0 { 16.0 } else { bits })
 }

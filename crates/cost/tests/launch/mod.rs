@@ -1,5 +1,6 @@
 //! Launches to test with: models of the catalogue planned by engine.
 
+use plimsoll_facts::gguf::Gguf;
 use plimsoll_facts::model::Model;
 use plimsoll_plan::engine::{Question, llamacpp, sglang, transformers, trtllm, vllm};
 use plimsoll_plan::{Card, Error, Given, Plan, Version};
@@ -20,11 +21,16 @@ pub fn card() -> Card {
 
 /// Plans a launch of an engine's newest release (vLLM 0.19.0, TensorRT-LLM's default).
 pub fn plan(model: &Model, engine: &str, options: &Value) -> Result<Plan, Error> {
+    plan_file(model, None, engine, options)
+}
+
+/// Plans a launch of a model that may be a GGUF file.
+pub fn plan_file(model: &Model, gguf: Option<&Gguf>, engine: &str, options: &Value) -> Result<Plan, Error> {
     let map = options.as_object().expect("options are an object");
     let (card, given) = (card(), Given::default());
     let question = |version| Question {
         model,
-        gguf: None,
+        gguf,
         companions: &[],
         cards: std::slice::from_ref(&card),
         version,

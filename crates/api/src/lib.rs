@@ -23,6 +23,7 @@ mod ollama;
 pub mod plan;
 pub mod reconcile;
 mod request;
+pub mod roofline;
 pub mod simulate;
 pub mod textbook;
 mod visible;
@@ -38,6 +39,8 @@ pub use plan::{plan, prepare};
 pub use plimsoll_study::{log, profile};
 pub use reconcile::{ReconcileAnswer, ReconcileRequest, reconcile};
 pub use request::{GivenRequest, GpuRequest, InspectRequest, PlanRequest};
+pub use roofline::answer::RooflineAnswer;
+pub use roofline::{RooflineRequest, roofline};
 pub use simulate::answer::{SimulateAnswer, SimulateCompareAnswer};
 pub use simulate::{
     CompareRequest, CostRequest, MeasureRequest, ObjectivesRequest, SimulateRequest, Simulated, TraceRequest, simulate,

@@ -31,6 +31,21 @@ pub enum Verb {
             does not fit (--check=strict: or is borderline)."
     )]
     Plan(Box<PlanArguments>),
+    /// How fast can it go: arithmetic intensity, what binds, ideal and predicted time for prefill and decode
+    ///
+    /// Give a launch as for `plan`; without an engine vLLM is taken.
+    #[command(
+        override_usage = "plimsoll roofline [OPTIONS] MODEL [--engine ENGINE] [ENGINE FLAGS]\n       \
+                          plimsoll roofline [OPTIONS] -- ENGINE COMMAND",
+        after_help = "Examples:\n  \
+            plimsoll roofline llama-3.1-70b --gpu h100-sxm --tp 4 --batch 1,8,64,256 \\\n      \
+            --context 4096\n  \
+            plimsoll roofline qwen3-30b-a3b --gpu h200 --engine vllm --phase decode --json\n  \
+            plimsoll roofline --gpu h100-sxm --batch 1,16 -- \\\n      \
+            vllm serve meta-llama/Llama-3.1-8B --tensor-parallel-size 2\n\n\
+            Exit status: 0 answered, 1 could not be answered, 2 malformed."
+    )]
+    Roofline(Box<RooflineArguments>),
     /// How does it behave under traffic: latency, throughput, KV use and waste, preemptions, prefix hits
     ///
     /// Give a launch as for `plan`, and what arrives: a trace or a workload in words.
@@ -150,6 +165,58 @@ pub struct PlanArguments {
     pub shown: Shown,
 }
 
+/// How long a step takes: the same for every verb that speaks of time.
+#[derive(Args)]
+pub struct CostArguments {
+    /// Share of the peak arithmetic that large steps reach; the model of time states what it takes otherwise
+    #[arg(long, value_name = "SHARE")]
+    pub mfu: Option<f64>,
+    /// Share of the memory bandwidth that is reached
+    #[arg(long, value_name = "SHARE")]
+    pub mbu: Option<f64>,
+    /// Time that every step takes besides, such as 200us
+    #[arg(long, value_name = "TIME")]
+    pub overhead: Option<String>,
+    /// Peak arithmetic of the card in every format, TFLOP/s; replaces the catalogue's
+    #[arg(long = "peak", value_name = "TFLOP/S")]
+    pub peak_tflops: Option<f64>,
+    /// Memory bandwidth of the card, GB/s; replaces the catalogue's
+    #[arg(long = "bandwidth", value_name = "GB/S")]
+    pub bandwidth_gbs: Option<f64>,
+    /// Bandwidth between cards in one direction, GB/s; replaces the catalogue's
+    #[arg(long = "link", value_name = "GB/S")]
+    pub link_gbs: Option<f64>,
+    /// Bandwidth to cards of other machines in one direction, per card, GB/s
+    #[arg(long = "network", value_name = "GB/S")]
+    pub network_gbs: Option<f64>,
+}
+
+/// What `roofline` is told besides the engine's own flags.
+#[derive(Args)]
+pub struct RooflineArguments {
+    #[command(flatten)]
+    pub launch: LaunchArguments,
+    /// Which phase: prefill, decode; both otherwise
+    #[arg(long, value_name = "PHASES", value_delimiter = ',')]
+    pub phase: Vec<String>,
+    /// Sequences of one replica: 1,8,64,256
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',')]
+    pub batch: Vec<u32>,
+    /// Tokens of each sequence: of its prompt (prefill), in the cache (decode)
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',')]
+    pub context: Vec<u32>,
+    /// Lists the operators of every batch and context; of the first one otherwise
+    #[arg(long)]
+    pub operators: bool,
+    /// Shows how the figures come about: formulas with the numbers in
+    #[arg(long)]
+    pub explain: bool,
+    #[command(flatten)]
+    pub cost: CostArguments,
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
 /// What `simulate` is told besides the engine's own flags.
 #[derive(Args)]
 pub struct SimulateArguments {
@@ -192,24 +259,8 @@ pub struct SimulateArguments {
     /// Compares prefix caching: on, off
     #[arg(long, value_name = "ON,OFF", value_delimiter = ',')]
     pub prefix_caching: Vec<String>,
-    /// Share of the peak arithmetic that large steps reach; the model of time states what it takes otherwise
-    #[arg(long, value_name = "SHARE")]
-    pub mfu: Option<f64>,
-    /// Share of the memory bandwidth that is reached
-    #[arg(long, value_name = "SHARE")]
-    pub mbu: Option<f64>,
-    /// Time that every step takes besides, such as 200us
-    #[arg(long, value_name = "TIME")]
-    pub overhead: Option<String>,
-    /// Peak arithmetic of the card in every format, TFLOP/s; replaces the catalogue's
-    #[arg(long = "peak", value_name = "TFLOP/S")]
-    pub peak_tflops: Option<f64>,
-    /// Memory bandwidth of the card, GB/s; replaces the catalogue's
-    #[arg(long = "bandwidth", value_name = "GB/S")]
-    pub bandwidth_gbs: Option<f64>,
-    /// Bandwidth between cards in one direction, GB/s; replaces the catalogue's
-    #[arg(long = "link", value_name = "GB/S")]
-    pub link_gbs: Option<f64>,
+    #[command(flatten)]
+    pub cost: CostArguments,
     /// The same time for every step, such as 10ms: no model of time at all
     #[arg(long, value_name = "TIME")]
     pub step_time: Option<String>,
@@ -351,6 +402,10 @@ pub enum SchemaOf {
     CatalogueAnswer,
     /// What `reconcile --json` prints
     ReconcileAnswer,
+    /// What `roofline` asks
+    RooflineRequest,
+    /// What `roofline --json` prints
+    RooflineAnswer,
     /// What `simulate` asks
     SimulateRequest,
     /// What `simulate --json` prints

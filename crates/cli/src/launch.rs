@@ -9,6 +9,11 @@ use crate::arguments::LaunchArguments;
 /// Turns words into a request. Before `--` stand MODEL and engine flags, behind it a launch command; both may occur, and
 /// what stands before `--` wins.
 pub(crate) fn request(arguments: &LaunchArguments) -> Result<PlanRequest, Error> {
+    request_for(arguments, None)
+}
+
+/// Turns words into a request; flags without an engine are read as those of `engine`, and the request names none.
+pub(crate) fn request_for(arguments: &LaunchArguments, engine: Option<&str>) -> Result<PlanRequest, Error> {
     let (before, command) = match arguments.words.iter().position(|word| word == "--") {
         Some(at) => (&arguments.words[..at], Some(&arguments.words[at + 1..])),
         None => (&arguments.words[..], None),
@@ -36,7 +41,7 @@ pub(crate) fn request(arguments: &LaunchArguments) -> Result<PlanRequest, Error>
         ));
     }
     if !before.is_empty() {
-        let Some(engine) = request.engine.as_deref() else {
+        let Some(engine) = request.engine.as_deref().or(engine) else {
             return Err(Error::Request("no engine: give --engine or a launch command after `--`".into()));
         };
         let direct = launch::parse_flags(plimsoll_api::plan::canonical_engine(engine)?, before)?;

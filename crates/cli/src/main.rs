@@ -2,11 +2,13 @@
 
 mod arguments;
 mod batch;
+mod cost;
 mod files;
 mod launch;
 mod plan;
 mod progress;
 mod reconcile;
+mod roofline;
 mod show;
 mod simulate;
 mod words;
@@ -98,6 +100,7 @@ fn run(verb: Verb) -> Result<u8, Failure> {
     let mut out = io::stdout().lock();
     match verb {
         Verb::Plan(arguments) => return plan::run(&arguments, &desk, &mut out),
+        Verb::Roofline(arguments) => return roofline::run(&arguments, &desk, &mut out),
         Verb::Simulate(arguments) => return simulate::run(&arguments, &desk, &mut out),
         Verb::Reconcile(arguments) => return reconcile::run(&arguments, &desk, &mut out),
         Verb::Inspect { model, tensors, shown } => {

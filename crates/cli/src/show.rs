@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use plimsoll_api::textbook::TextbookAnswer;
 use plimsoll_api::{
-    CatalogueAnswer, Explanation, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer, SimulateAnswer,
-    SimulateCompareAnswer, SimulateRequest, Simulated,
+    CatalogueAnswer, Explanation, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer, RooflineAnswer,
+    RooflineRequest, SimulateAnswer, SimulateCompareAnswer, SimulateRequest, Simulated,
 };
 use plimsoll_report::{self as report, Style};
 use serde::Serialize;
@@ -64,6 +64,17 @@ pub fn reconciled(answer: &ReconcileAnswer, shown: &Shown, out: &mut impl Write)
     }
 }
 
+/// Shows a roofline; explained, how its figures come about.
+pub fn roofline(answer: &RooflineAnswer, explain: bool, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
+    match shown.form() {
+        Form::Json => json(answer, out),
+        Form::Table if explain => out.write_all(report::roofline_explained(answer, style(shown)).as_bytes()),
+        Form::Table => out.write_all(report::roofline_table(answer, style(shown)).as_bytes()),
+        Form::Csv => out.write_all(report::roofline_csv(answer).as_bytes()),
+        Form::Markdown => out.write_all(report::roofline_markdown(answer).as_bytes()),
+    }
+}
+
 /// Shows a simulation, or several side by side.
 pub fn simulated(answer: &Simulated, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
     let text = match (answer, shown.form()) {
@@ -112,6 +123,8 @@ pub fn schema(of: SchemaOf, out: &mut impl Write) -> io::Result<()> {
         SchemaOf::InspectAnswer => schemars::schema_for!(InspectAnswer),
         SchemaOf::CatalogueAnswer => schemars::schema_for!(CatalogueAnswer),
         SchemaOf::ReconcileAnswer => schemars::schema_for!(ReconcileAnswer),
+        SchemaOf::RooflineRequest => schemars::schema_for!(RooflineRequest),
+        SchemaOf::RooflineAnswer => schemars::schema_for!(RooflineAnswer),
         SchemaOf::SimulateRequest => schemars::schema_for!(SimulateRequest),
         SchemaOf::SimulateAnswer => schemars::schema_for!(SimulateAnswer),
         SchemaOf::SimulateCompareAnswer => schemars::schema_for!(SimulateCompareAnswer),

@@ -8,6 +8,7 @@ use plimsoll_api::{
 use plimsoll_plan::Version;
 
 use crate::arguments::SimulateArguments;
+use crate::cost::{self, micros, seconds};
 use crate::files::Files;
 use crate::progress::Progress;
 use crate::{Failure, launch, show};
@@ -61,13 +62,8 @@ fn request(arguments: &SimulateArguments) -> Result<SimulateRequest, Error> {
         seed: arguments.seed,
         objectives: arguments.slo.as_deref().map_or(Ok(ObjectivesRequest::default()), objectives)?,
         cost: CostRequest {
-            mfu: arguments.mfu,
-            mbu: arguments.mbu,
-            overhead_us: arguments.overhead.as_deref().map(|text| seconds("--overhead", text)).transpose()?.map(micros),
-            peak_flops_per_s: arguments.peak_tflops.map(|peak| peak * 1e12),
-            bandwidth_bytes_per_s: arguments.bandwidth_gbs.map(|bandwidth| bandwidth * 1e9),
-            link_bytes_per_s: arguments.link_gbs.map(|link| link * 1e9),
             fixed_us: arguments.step_time.as_deref().map(|text| seconds("--step-time", text)).transpose()?.map(micros),
+            ..cost::request(&arguments.cost)?
         },
         measure: arguments.measure.as_deref().map_or(Ok(MeasureRequest::default()), measure)?,
         step_by_step: arguments.step_by_step,
@@ -77,10 +73,6 @@ fn request(arguments: &SimulateArguments) -> Result<SimulateRequest, Error> {
             prefix_caching: arguments.prefix_caching.clone(),
         },
     })
-}
-
-fn micros(seconds: f64) -> f64 {
-    seconds * 1e6
 }
 
 /// Reads bounds such as `ttft=500ms,tpot=50ms`.
@@ -111,15 +103,4 @@ fn measure(text: &str) -> Result<MeasureRequest, Error> {
     };
     let end = |text: &str| (!text.trim().is_empty()).then(|| seconds("--measure", text)).transpose();
     Ok(MeasureRequest { from_s: end(from)?, to_s: end(to)? })
-}
-
-/// Reads a time such as `500ms`; a bare number is no time.
-fn seconds(flag: &str, text: &str) -> Result<f64, Error> {
-    let text = text.trim();
-    let units = [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("min", 60.0), ("h", 3600.0), ("s", 1.0)];
-    let time = units.iter().find_map(|(unit, scale)| {
-        let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-        Some(number * scale).filter(|time| time.is_finite() && *time >= 0.0)
-    });
-    time.ok_or_else(|| Error::Request(format!("{flag} {text}: expected a time with its unit, such as 500ms or 2s")))
 }

@@ -1,12 +1,12 @@
-//! Whose flag is it? `plimsoll plan MODEL --gpu … --max-model-len …` mixes Plimsoll's flags with the engine's, and so does
-//! `simulate`; this sorts them before the argument parser sees them.
+//! Whose flag is it? `plimsoll plan MODEL --gpu … --max-model-len …` mixes Plimsoll's flags with the engine's, and so do
+//! `roofline` and `simulate`; this sorts them before the argument parser sees them.
 
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
 
 /// The verbs that take an engine's flags beside their own.
-const LAUNCHING: [&str; 2] = ["plan", "simulate"];
+const LAUNCHING: [&str; 3] = ["plan", "roofline", "simulate"];
 
 /// Moves every word of such a verb that is not one of Plimsoll's own flags behind a `--`, in order; a launch command keeps its
 /// own `--` in front. Other verbs are left as they are.
@@ -73,6 +73,10 @@ mod tests {
         check(
             "plimsoll plan ./dir --gpu rtx-4090 --engine vllm --max-model-len 16384 --check",
             "plimsoll plan --gpu rtx-4090 --engine vllm --check -- ./dir --max-model-len 16384",
+        );
+        check(
+            "plimsoll roofline m --gpu h100 --tp 4 --batch 1,8 --explain --pp=2 --context 4096",
+            "plimsoll roofline --gpu h100 --batch 1,8 --explain --context 4096 -- m --tp 4 --pp=2",
         );
         check(
             "plimsoll plan --gpu=h100 --json -- vllm serve m --gpu-memory-utilization 0.9",

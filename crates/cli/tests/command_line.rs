@@ -57,6 +57,10 @@ fn the_status_says_how_it_went() {
     check("plan --gpu h100-sxm -- vllm serve no/such-model-anywhere", 1, "no model named");
     check("plan --gpu h100-sxm -- vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len x", 2, "--max-model-len");
     check("inspect tiny-llama", 0, "");
+    check("roofline tiny-llama --gpu h100-sxm --batch 1,2 --context 64", 0, "");
+    check("roofline tiny-llama --gpu h100-sxm --phase generate", 2, "phase `generate` is not one of prefill, decode");
+    check("roofline tiny-llama --gpu-memory 64GiB", 2, "its memory bandwidth is not known");
+    check("roofline --gpu h100-sxm --batch 1 -- vllm serve tiny-llama --tensor-parallel-size 2", 0, "");
     let tight = plan(&["--check", "--gpu", "rtx-4090"], &["--", "vllm", "serve", "Qwen/Qwen3-14B"]);
     assert_eq!(tight.status.code(), Some(3));
     assert!(out(&tight).contains("DOES NOT FIT"), "the answer is printed all the same");
@@ -276,7 +280,9 @@ fn every_form_of_output_parses() {
 
 #[test]
 fn schemas_completions_and_the_man_page_are_printed() {
-    for of in ["plan-request", "plan-answer", "inspect-answer", "catalogue-answer"] {
+    for of in
+        ["plan-request", "plan-answer", "inspect-answer", "catalogue-answer", "roofline-request", "roofline-answer"]
+    {
         assert!(json(&run(&["schema", of]))["properties"].is_object(), "{of}");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -3,6 +3,7 @@
 //!
 //! Nothing here reads a file or a clock; the tables of measured kernels are compiled in.
 
+pub mod bound;
 pub mod engine;
 mod error;
 pub mod hardware;
@@ -13,6 +14,7 @@ pub mod operators;
 mod shape;
 pub mod step;
 
+pub use bound::{Bound, Roofs};
 pub use error::Error;
 pub use hardware::Hardware;
 pub use kernel::{Collective, Family, Format, Kernel, Math, Operator, Work};

@@ -106,6 +106,9 @@ pub struct CostRequest {
     /// Bandwidth between cards in one direction, bytes a second; replaces the catalogue's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_bytes_per_s: Option<f64>,
+    /// Bandwidth to cards of other machines in one direction, per card, bytes a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_bytes_per_s: Option<f64>,
     /// The same time for every step, microseconds: no model of time at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed_us: Option<f64>,

@@ -1,6 +1,7 @@
 //! Where do the tables of measured kernels come from? One fitter per family: it reads published measurements, leaves whole
 //! shapes out, fits, says how far off the left-out ones are, and writes the table that `plimsoll-cost` compiles in.
 
+pub mod attention;
 pub mod card;
 pub mod dense;
 pub mod gemm;
@@ -8,6 +9,7 @@ pub mod held;
 pub mod rows;
 pub mod smooth;
 pub mod stats;
+pub mod surface;
 
 use std::path::Path;
 
@@ -27,7 +29,8 @@ pub struct Fitted {
 pub type Fitter = fn(&Path) -> Result<Fitted>;
 
 /// The families: name, file in `crates/cost/data`, fitter.
-pub const FAMILIES: &[(&str, &str, Fitter)] = &[("gemm", "gemm.txt", gemm::fit)];
+pub const FAMILIES: &[(&str, &str, Fitter)] =
+    &[("gemm", "gemm.txt", gemm::fit), ("attention", "attention.txt", attention::fit)];
 
 /// Fits the families asked for (all when none is), writes their tables into `data` or only compares, and prints the errors
 /// on left-out shapes. Returns whether everything written was there already.

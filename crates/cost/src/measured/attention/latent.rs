@@ -1,6 +1,6 @@
-//! How long do attention take?
+//! How long does latent attention take?
 
-use super::{Kernels, Timed};
+use super::super::{Kernels, Timed};
 use crate::{Kernel, Work};
 
 /// Returns the time by the tables; `None` where they have nothing.

@@ -13,6 +13,7 @@ mod memo;
 pub mod operators;
 mod shape;
 pub mod step;
+pub mod what_if;
 
 pub use bound::{Bound, Roofs};
 pub use error::Error;

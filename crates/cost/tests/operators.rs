@@ -5,6 +5,8 @@ mod launch;
 use std::path::PathBuf;
 
 use launch::{plan, plan_file};
+use plimsoll_cost::what_if::parallel;
+use plimsoll_cost::what_if::precision::{Recast, gains};
 use plimsoll_cost::{Chunk, Collective, Family, Format, Inventory, Kernel, Operator, Shape};
 use plimsoll_facts::catalogue;
 use plimsoll_facts::gguf::{self, Input};
@@ -439,4 +441,49 @@ fn a_file_that_is_not_at_hand_is_read_in_its_mean_bits() {
     let down = all.iter().find(|operator| operator.name == "down_proj").expect("a feed-forward block");
     let Kernel::Gemm { format: Format::Weight(hundredths), .. } = down.kernel else { panic!("{down:?}") };
     assert!((440..520).contains(&hundredths), "{hundredths}");
+}
+
+#[test]
+fn other_formats_move_fewer_bytes() {
+    let shape = Shape { decodes: 1, decode_context: 8192, decode_windowed: 8192, sampled: 1, ..Shape::default() };
+    for name in ["llama-3.1-70b", "qwen3-30b-a3b", "deepseek-v3"] {
+        let model = model(name);
+        let plan = plan(&model, "vllm", &json!({"max_model_len": 16384})).expect("it is planned");
+        let inventory = Inventory::new(&model, &plan).expect("it has operators");
+        let same = inventory.recast(&Recast::default()).expect("nothing changes");
+        assert_eq!(same, inventory);
+        let recasts = [Format::Bf16, Format::Fp8, Format::Int8Weight, Format::Int4Weight, Format::Nvfp4]
+            .map(|format| Recast { weights: Some(format), kv_bytes: None });
+        let found = gains(&inventory, &recasts, &shape, &mut |inventory, shape| {
+            totals(&inventory.operators(shape)).1 / 3.35e12
+        })
+        .expect("fair formats");
+        let held: Vec<f64> = found.iter().map(|gain| gain.weights).collect();
+        assert!(held[0] > held[1] && held[1] < held[2] && held[2] > held[4] && held[4] > held[3], "{name}: {held:?}");
+        // A step of one sequence is bound by its bytes: half the bits, next to twice as fast.
+        let gained = found[0].seconds / found[1].seconds;
+        assert!((1.6..2.05).contains(&gained), "{name}: {gained}");
+        let eight = inventory.recast(&Recast { weights: None, kv_bytes: Some(1.0) }).expect("fp8 caches");
+        let attention = |inventory: &Inventory| -> f64 {
+            let all = inventory.operators(&shape);
+            all.iter().filter(|o| o.name == "attention").map(|o| o.runs * o.work.read).sum()
+        };
+        let halved = attention(&inventory) / attention(&eight);
+        assert!((1.9..=2.0).contains(&halved), "{name}: {halved}");
+        assert!(inventory.recast(&Recast { weights: None, kv_bytes: Some(0.0) }).is_err());
+    }
+}
+
+#[test]
+fn a_launchs_messages_are_those_of_the_closed_forms() {
+    let model = model("llama-3.1-70b");
+    let options = json!({"max_model_len": 2048, "tensor_parallel_size": 8});
+    let plan = plan(&model, "vllm", &options).expect("eight cards");
+    let inventory = Inventory::new(&model, &plan).expect("it has operators");
+    let shape = Shape { decodes: 64, decode_context: 64, decode_windowed: 64, ..Shape::default() };
+    let told = parallel::messages(&inventory.operators(&shape));
+    let layers = told.iter().filter(|message| message.name != "embedding_all_reduce");
+    let sent: f64 = layers.map(parallel::Messages::sent).sum();
+    let stack = parallel::Stack { layers: 80, hidden: 8192, number: 2.0, tokens: 64.0 };
+    assert!((sent / stack.tensor(8).sent() - 1.0).abs() < 1e-12);
 }

@@ -24,6 +24,7 @@ mod cache;
 mod divide;
 mod line;
 mod products;
+mod recast;
 mod recurrent;
 mod stored;
 

@@ -38,6 +38,20 @@ pub fn steps(kind: Collective, ranks: u32) -> f64 {
     }
 }
 
+/// Seconds that a collective takes whatever its size and ranks, for small messages (the protocol LL, of which a quarter of
+/// the bandwidth is data) and for large ones (Simple).
+///
+/// NCCL, commit 01afd20a, `src/graph/tuning.cc`, `baseLat`; [`NVLINK`], [`PCIE`] and [`NETWORK`] are its `hwLat` of rings.
+pub const BASE: [f64; 2] = [3.6e-6, 8.4e-6];
+/// Part of the bandwidth that is data, by protocol.
+pub const DATA: [f64; 2] = [0.25, 1.0];
+/// Seconds of one step over NVLink, by protocol.
+pub const NVLINK: [f64; 2] = [0.47e-6, 3.4e-6];
+/// Seconds of one step over PCI Express, by protocol.
+pub const PCIE: [f64; 2] = [1.0e-6, 5.7e-6];
+/// Seconds of one step over InfiniBand or another network, by protocol.
+pub const NETWORK: [f64; 2] = [2.7e-6, 14.0e-6];
+
 /// A way between cards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
@@ -45,13 +59,9 @@ pub struct Link {
     pub name: String,
     /// Bytes a second in one direction, per card.
     pub bandwidth: f64,
-    /// Seconds that one step takes whatever its size.
-    pub latency: f64,
+    /// Seconds of one step whatever its size, by protocol.
+    pub latency: [f64; 2],
 }
-
-/// Seconds of one step over NVLink, over PCI Express and over a network: simple protocol of NCCL 2.27,
-/// `src/graph/tuning.cc` (`hwLat`: ring over NVLink, PCI and network).
-pub const LATENCY: [f64; 3] = [3.4e-6, 5.7e-6, 14.0e-6];
 
 impl Link {
     /// Returns the way to another card of the machine, or with `across` to one of another machine.
@@ -62,19 +72,22 @@ impl Link {
         let missing = |what, knob| Error::Rate { gpu: hardware.name.clone(), what, knob };
         if across {
             let bandwidth = hardware.network.ok_or_else(|| missing("bandwidth between machines", "network"))?;
-            return Ok(Link { name: "the network between machines".to_owned(), bandwidth, latency: LATENCY[2] });
+            return Ok(Link { name: "the network between machines".to_owned(), bandwidth, latency: NETWORK });
         }
         let bandwidth = hardware.link.ok_or_else(|| missing("bandwidth between cards", "link"))?;
-        let latency = if hardware.link_name.starts_with("PCI") { LATENCY[1] } else { LATENCY[0] };
+        let latency = if hardware.link_name.starts_with("PCI") { PCIE } else { NVLINK };
         Ok(Link { name: hardware.link_name.clone(), bandwidth, latency })
     }
 
-    /// Returns the seconds of one collective at the link's best: its steps' latencies, and its bytes over the bandwidth.
+    /// Returns the seconds of one collective at the link's best: a fixed time, its steps' latencies, and its bytes over the
+    /// bandwidth, by the protocol that is faster.
     pub fn seconds(&self, kind: Collective, bytes: f64, ranks: u32) -> f64 {
         if ranks <= 1 && kind != Collective::Send {
             return 0.0;
         }
-        steps(kind, ranks) * self.latency + sent(kind, bytes, ranks) / self.bandwidth
+        let (steps, sent) = (steps(kind, ranks), sent(kind, bytes, ranks));
+        let line = |at: usize| BASE[at] + steps * self.latency[at] + sent / (self.bandwidth * DATA[at]);
+        line(0).min(line(1))
     }
 }
 
@@ -260,15 +273,12 @@ mod tests {
     #[test]
     fn slower_links_take_longer_and_small_messages_their_latency() {
         let link = |name: &str, bandwidth, latency| Link { name: name.to_owned(), bandwidth, latency };
-        let all = [
-            link("NVLink", 450e9, LATENCY[0]),
-            link("PCI Express 5.0", 63e9, LATENCY[1]),
-            link("InfiniBand", 50e9, LATENCY[2]),
-        ];
+        let all =
+            [link("NVLink", 450e9, NVLINK), link("PCI Express 5.0", 63e9, PCIE), link("InfiniBand", 50e9, NETWORK)];
         let seconds = all.clone().map(|link| LLAMA.tensor(8).seconds(&link));
         assert!(seconds.is_sorted(), "{seconds:?}");
         let small = all[0].seconds(Collective::AllReduce, 1.0, 8);
-        assert!((small - 14.0 * LATENCY[0]).abs() < 1e-9);
+        assert!((small - BASE[0] - 14.0 * NVLINK[0]).abs() < 1e-9);
         assert!(all[0].seconds(Collective::AllReduce, 1e9, 1).abs() < 1e-12);
     }
 

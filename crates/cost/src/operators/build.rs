@@ -76,7 +76,7 @@ impl<'a> Builder<'a> {
             kv_bytes: 2.0,
             skew: options.skew.unwrap_or(if latent { super::SKEW_LATENT } else { super::SKEW }),
             by_layer,
-            out: Inventory { stages: division.stages as f64, ..Inventory::default() },
+            out: Inventory { stages: division.stages as f64, narrow: habits.narrow, ..Inventory::default() },
         };
         builder.kv_bytes = builder.cached(plan);
         Ok(builder)
@@ -261,7 +261,8 @@ impl<'a> Builder<'a> {
         }
         if attention.shares_cache_of.is_none() {
             let kept = written * self.kv_bytes / HALF / self.division.dealt as f64;
-            self.stream("cache_write", written, kept, 0.0, 1.0);
+            let own = if self.habits.writes_rotated && self.rotates(at) { 0.0 } else { 1.0 };
+            self.stream("cache_write", written, kept, 0.0, own);
         }
         let kv_bytes = self.kv_bytes;
         let dealt = self.division.dealt as f64;

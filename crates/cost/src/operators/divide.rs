@@ -6,6 +6,37 @@ use plimsoll_facts::tensor::{Matrix, Role, Split, Tensor};
 use plimsoll_plan::engine::stored::Piece;
 use plimsoll_plan::{Batching, Plan, Version};
 
+use super::stored::input_bytes;
+use crate::Format;
+
+/// Which activations a kernel of its own narrows to 8 bits, where scales are those of tensors or tokens; scales of blocks are
+/// always a kernel's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Narrow {
+    /// All (SGLang 0.5.9 `srt/layers/quantization/fp8_utils.py`).
+    #[default]
+    Everywhere,
+    /// Those that come from attention: norms and activations are compiled together with the narrowing of what they write
+    /// (vLLM 0.19.0 `config/vllm.py`, `enable_norm_fusion` and `enable_act_fusion`, and Inductor itself).
+    AfterMixers,
+    /// Those that come from norms: attention and activations write 8 bits themselves (TensorRT-LLM 1.0
+    /// `_torch/modules/attention.py`, `_torch/modules/gated_mlp.py`).
+    AfterNorms,
+}
+
+impl Narrow {
+    /// Whether the inputs of a product are narrowed by a kernel of their own.
+    pub(super) fn launches(self, product: &str, format: Format) -> bool {
+        let after_mixer = matches!(product, "o_proj" | "out_proj");
+        let after_norm = !after_mixer && !matches!(product, "down_proj" | "shared_down_proj");
+        match self {
+            Narrow::AfterMixers if format == Format::Fp8 => after_mixer,
+            Narrow::AfterNorms if format == Format::Fp8 => after_norm,
+            Narrow::Everywhere | Narrow::AfterMixers | Narrow::AfterNorms => input_bytes(format) < 2.0,
+        }
+    }
+}
+
 /// How an engine runs what the model describes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Habits {
@@ -22,25 +53,43 @@ pub(super) struct Habits {
     pub(super) absorbed_fp8: bool,
     /// Whether a pipeline's stages work on several micro-batches at once. Where not, one rank's turn follows another's.
     pub(super) pipelined: bool,
+    /// Which activations a kernel of its own narrows.
+    pub(super) narrow: Narrow,
+    /// Whether rotary embedding and the cache's writing are one kernel (TensorRT-LLM 1.0
+    /// `kernels/unfusedAttentionKernels`: queries, keys and values are prepared together).
+    pub(super) writes_rotated: bool,
     /// Tensors that a stage hands on per token: hidden states, and residuals where they are kept apart.
     pub(super) sent: f64,
 }
 
 impl Habits {
     pub(super) fn of(plan: &Plan) -> Habits {
+        let serving = Habits {
+            fused: true,
+            fused_latent: true,
+            absorbed_fp8: true,
+            pipelined: true,
+            narrow: Narrow::Everywhere,
+            writes_rotated: false,
+            sent: 2.0,
+        };
         match plan.engine {
             "vllm" => Habits {
-                fused: true,
                 fused_latent: plan.version >= Version::new(0, 10, 0),
                 absorbed_fp8: false,
-                pipelined: true,
-                sent: 2.0,
+                narrow: if plan.version >= Version::new(0, 8, 0) { Narrow::AfterMixers } else { Narrow::Everywhere },
+                ..serving
             },
-            "sglang" => Habits { fused: true, fused_latent: true, absorbed_fp8: true, pipelined: true, sent: 2.0 },
-            "tensorrt-llm" => {
-                Habits { fused: true, fused_latent: true, absorbed_fp8: true, pipelined: true, sent: 2.0 }
-            }
-            _ => Habits { fused: false, fused_latent: false, absorbed_fp8: false, pipelined: false, sent: 1.0 },
+            "sglang" => serving,
+            "tensorrt-llm" => Habits { narrow: Narrow::AfterNorms, writes_rotated: true, ..serving },
+            _ => Habits {
+                fused: false,
+                fused_latent: false,
+                absorbed_fp8: false,
+                pipelined: false,
+                sent: 1.0,
+                ..serving
+            },
         }
     }
 }

@@ -35,7 +35,7 @@ pub use attention::pairs;
 pub use line::touched;
 
 use attention::{Attention, Decode, Piece};
-use divide::Division;
+use divide::{Division, Narrow};
 use line::{Line, Of, What};
 use recurrent::Recurrent;
 
@@ -84,6 +84,8 @@ pub struct Inventory {
     /// Micro-batches in flight.
     stages: f64,
     window: Option<u32>,
+    /// Which activations a kernel of its own narrows.
+    narrow: Narrow,
 }
 
 impl Inventory {

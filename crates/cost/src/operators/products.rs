@@ -87,7 +87,7 @@ impl Builder<'_> {
     pub(super) fn product(&mut self, product: &Product, workers: f64) {
         let Product { n, k, format, weights, .. } = *product;
         let narrow = input_bytes(format);
-        if narrow < HALF {
+        if self.habits.narrow.launches(product.name, format) {
             let what = What::Stream { read: k as f64 * HALF, written: k as f64 * narrow, weights: 0.0, launches: 1.0 };
             self.push("quantise", self.division.part, Of::Tokens, workers, what);
         }

@@ -59,7 +59,7 @@ impl Inventory {
                     let narrow = input_bytes(*format);
                     let (read, written) = (*k as f64 * 2.0, *k as f64 * narrow);
                     let what = What::Stream { read, written, weights: 0.0, launches: 1.0 };
-                    if narrow < 2.0 {
+                    if self.narrow.launches(line.name, *format) {
                         add(&mut lines, Line { name: "quantise", what, ..line.clone() });
                     }
                 }

@@ -286,7 +286,7 @@ impl Attention {
     /// Latents expanded to keys and values, those of the cache too, and attention over them.
     ///
     /// vLLM 0.19.0 `layers/attention/mla_attention.py` (`_compute_prefill_context`); SGLang 0.5.9
-    /// `models/deepseek_v2.py` (`forward_normal_chunked_kv`).
+    /// `models/deepseek_common/attention_forward_methods/forward_mha.py` (`forward_normal_chunked_kv`).
     fn expanded(&self, expand: Expand, piece: Piece, into: &mut Vec<Operator>) {
         let Form::Latent { heads, rope_dim, nope_dim, value_dim, .. } = &self.form else { return };
         let Piece { batch, tokens, context } = piece;

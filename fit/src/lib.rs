@@ -6,6 +6,8 @@ pub mod card;
 pub mod dense;
 pub mod gemm;
 pub mod held;
+pub mod lattice;
+pub mod moe;
 pub mod rows;
 pub mod smooth;
 pub mod stats;
@@ -30,7 +32,7 @@ pub type Fitter = fn(&Path) -> Result<Fitted>;
 
 /// The families: name, file in `crates/cost/data`, fitter.
 pub const FAMILIES: &[(&str, &str, Fitter)] =
-    &[("gemm", "gemm.txt", gemm::fit), ("attention", "attention.txt", attention::fit)];
+    &[("gemm", "gemm.txt", gemm::fit), ("attention", "attention.txt", attention::fit), ("moe", "moe.txt", moe::fit)];
 
 /// Fits the families asked for (all when none is), writes their tables into `data` or only compares, and prints the errors
 /// on left-out shapes. Returns whether everything written was there already.

@@ -276,6 +276,9 @@ pub struct SimulateArguments {
     /// Asks the scheduler for every step, even where nothing can happen; changes nothing but the speed
     #[arg(long)]
     pub step_by_step: bool,
+    /// `on`: an interval around the main times, which takes two runs more; `off`: none; else where a run is short
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    pub interval: Option<String>,
     /// Shows no progress
     #[arg(long)]
     pub quiet: bool,

@@ -67,6 +67,7 @@ fn request(arguments: &SimulateArguments) -> Result<SimulateRequest, Error> {
         },
         measure: arguments.measure.as_deref().map_or(Ok(MeasureRequest::default()), measure)?,
         step_by_step: arguments.step_by_step,
+        interval: arguments.interval.as_deref().map(|word| word == "on"),
         compare: CompareRequest {
             batching: arguments.compare.clone(),
             kv: arguments.kv.clone(),

@@ -132,6 +132,7 @@ mod tests {
             link: Some(450e9),
             link_name: "NVLink".to_owned(),
             network: None,
+            machine: 8,
             assumptions: Vec::new(),
         }
     }

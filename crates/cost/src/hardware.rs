@@ -26,6 +26,8 @@ pub struct Hardware {
     pub link_name: String,
     /// Bytes a second to a card of another machine, one direction, per card; `None` when nobody said.
     pub network: Option<f64>,
+    /// Cards that this link joins: those of a machine, or of a rack where one link joins all of it.
+    pub machine: u32,
     /// What of these nobody said.
     pub assumptions: Vec<String>,
 }
@@ -52,6 +54,12 @@ fn pcie(generation: u32) -> Option<f64> {
         3..=5 => Some(15.754e9 * f64::from(1_u32 << (generation - 3))),
         _ => None,
     }
+}
+
+/// Cards that one link joins: 72 of a GB200 or GB300 NVL72 rack (NVIDIA, data sheets of both), else the eight of a usual
+/// machine (DGX, HGX).
+fn machine(name: &str) -> u32 {
+    if name.starts_with("GB200") || name.starts_with("GB300") { 72 } else { 8 }
 }
 
 /// The card's dense rates; where its data sheet has none, those of its nearest relative, by their multiprocessors.
@@ -123,6 +131,7 @@ impl Hardware {
             link,
             link_name,
             network,
+            machine: machine(&name),
             assumptions,
             name,
         })

@@ -8,6 +8,7 @@ use crate::engine::Overhead;
 use crate::hardware::{Given, Hardware};
 use crate::measured::{MBU, MFU};
 use crate::memo::{Axis, Line, Plane};
+use crate::operators::Options;
 use crate::{Backend, Basis, Error, Inventory, Kernels, Operator, Shape};
 
 /// What the user says in place of the catalogue and of what was measured.
@@ -107,20 +108,19 @@ struct Memo {
     windowed: Plane,
     /// What both have in common, by sequences.
     common: Line,
-    /// By the count of chunks: by a chunk's tokens and what lies before.
-    chunks: Vec<Plane>,
 }
 
 impl Memo {
-    /// Exact up to 256 tokens and 64 sequences; between points a straight line over an 128th, a 32nd, an eighth.
+    /// Exact up to 16 384 tokens and 64 sequences; between points a straight line over a 32nd of the sequences, an eighth of
+    /// a context. Products jump where one more token takes one more row of tiles, so tokens are kept
+    /// one by one.
     fn new() -> Memo {
         Memo {
-            tokens: Line::new(Axis::new(7)),
+            tokens: Line::new(Axis::new(13)),
             sampled: Line::new(Axis::new(5)),
             full: Plane::new(Axis::new(5), Axis::new(3)),
             windowed: Plane::new(Axis::new(5), Axis::new(3)),
             common: Line::new(Axis::new(5)),
-            chunks: Vec::new(),
         }
     }
 }
@@ -162,7 +162,9 @@ impl Predictor {
                 assumptions.push(format!("beside its kernels a step takes {} ({})", overhead.words(), overhead.source))
             }
         }
-        let inventory = Inventory::new(model, plan)?;
+        let machine = kernels.hardware.machine;
+        let options = Options { machine, capability: kernels.hardware.capability, ..Options::default() };
+        let inventory = Inventory::with(model, plan, &options)?;
         assumptions.extend(inventory.assumptions.iter().cloned());
         let notes = inventory.notes.clone();
         Ok(Predictor {
@@ -231,19 +233,11 @@ impl Predictor {
                 all -= memo.common.at(decodes, |n| sum(&mut |into| inventory.decode(n, 0.0, 0.0, into)));
             }
         }
+        // Tiles of queries make a chunk's time jump from one token to the next, and few steps have chunks: not remembered.
         let count = shape.chunks.len() as f64;
-        if let Some(level) = shape.chunks.len().checked_ilog2() {
-            // Between powers of two the nearer stands for the rest: a chunk's part of a batch changes slowly.
-            let level = (level as usize) + usize::from(count * count > 2.0 * f64::powi(4.0, level as i32));
-            if memo.chunks.len() <= level {
-                memo.chunks.resize(level + 1, Plane::new(Axis::new(4), Axis::new(3)));
-            }
-            let batch = (1_u64 << level) as f64;
-            for chunk in &shape.chunks {
-                all += memo.chunks[level].at(f64::from(chunk.tokens), f64::from(chunk.context), |tokens, context| {
-                    sum(&mut |into| inventory.chunk(batch, tokens, context, into)) / batch
-                });
-            }
+        for chunk in &shape.chunks {
+            let (tokens, context) = (f64::from(chunk.tokens), f64::from(chunk.context));
+            all += sum(&mut |into| inventory.chunk(count, tokens, context, into)) / count;
         }
         self.overhead.on(all, sequences(shape))
     }

@@ -42,7 +42,8 @@ fn turns(answer: &RooflineAnswer) -> impl Iterator<Item = &CrossoverAnswer> {
     let ends = move |turn: &&CrossoverAnswer| {
         let alike =
             || answer.crossovers.iter().filter(|other| (&other.what, &other.phase) == (&turn.what, &turn.phase));
-        turn.along == "batch" || [alike().next(), alike().next_back()].into_iter().flatten().any(|end| end.at == turn.at)
+        turn.along == "batch"
+            || [alike().next(), alike().next_back()].into_iter().flatten().any(|end| end.at == turn.at)
     };
     answer.crossovers.iter().filter(ends)
 }

@@ -1,7 +1,7 @@
 //! How did it behave, as text? Latencies, rates, the cache, and levels over time as rows of blocks.
 
 use plimsoll_api::SimulateAnswer;
-use plimsoll_api::simulate::answer::{GoodputAnswer, TimesAnswer};
+use plimsoll_api::simulate::answer::{BetweenAnswer, GoodputAnswer, TimesAnswer};
 
 use crate::csv;
 use crate::number::{count, plain, three as short};
@@ -102,10 +102,30 @@ fn latencies(answer: &SimulateAnswer, style: Style) -> String {
         let cells: String = cells(times, scale).iter().map(|cell| right(cell, TIME)).collect();
         out.push_str(&format!("{}{cells}\n", left(&format!("  {name}"), NAME)));
     }
+    if let Some(words) = likely(answer) {
+        out.push_str(&wrap("  ", &words, style.width));
+    }
     if rows(answer).iter().any(|(_, _, times)| times.is_some_and(|times| !times.exact)) {
         out.push_str(&wrap("  ", "percentiles of more than 16 384 different times are within 0.05%", style.width));
     }
     out
+}
+
+/// Between what ends the main times lie, where that was worked out.
+fn likely(answer: &SimulateAnswer) -> Option<String> {
+    let interval = answer.interval.as_ref()?;
+    let (unit, scale) = unit(answer);
+    let ends = |name: &str, between: Option<BetweenAnswer>| {
+        between.map(|ends| format!("{name} {} to {}", three(ends.low / scale), three(ends.high / scale)))
+    };
+    let parts = [
+        ends("ttft", interval.ttft_mean_ms),
+        ends("its p99", interval.ttft_p99_ms),
+        ends("tpot", interval.tpot_mean_ms),
+        ends("end to end", interval.e2e_mean_ms),
+    ];
+    let told: Vec<String> = parts.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| format!("means are likely (p10 to p90) between, {unit}: {}", told.join(", ")))
 }
 
 /// Rates and counts, as name and words.

@@ -6,12 +6,15 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use plimsoll_facts::{catalogue, model};
 use plimsoll_kv::{Content, Group, Reach};
-use plimsoll_sim::cost::{Cost, Shape};
+use plimsoll_plan::engine::vllm::{self, options::Options};
+use plimsoll_plan::{Card, Given, Version};
+use plimsoll_sim::cost::{Cost, Knobs, Predictor, Shape};
 use plimsoll_sim::load::{List, Source};
 use plimsoll_sim::schedule::vllm::{Config, Vllm};
 use plimsoll_sim::{Arrival, Error, Outcome, Settings, Watch, run};
-use plimsoll_units::Nanos;
+use plimsoll_units::{Bytes, Estimate, Nanos, Source as From};
 
 /// About 4.4 ms a step, and a little more the more it does.
 struct Step;
@@ -71,11 +74,35 @@ impl Source for Poisson {
     }
 }
 
-fn measure(name: &str, config: &Config, mut source: impl Source, jumps: bool) -> Outcome {
+fn measure(name: &str, config: &Config, source: impl Source, jumps: bool) -> Outcome {
+    with_cost(name, config, &mut Step, source, jumps)
+}
+
+/// Llama-3.1-8B on an H100 under vLLM, operator by operator.
+fn predictor() -> Predictor {
+    let config = catalogue::config("meta-llama/Meta-Llama-3.1-8B").expect("a built-in model");
+    let model = model::read("llama-3.1-8b", &config, None).expect("a model that is read");
+    let gpu = catalogue::gpu("h100-sxm").expect("a built-in card");
+    let card = Card {
+        name: gpu.name.clone(),
+        total: Estimate::exact(Bytes::gib(79.1), From::Given),
+        compute_capability: gpu.compute_capability,
+        sm_count: gpu.sm_count,
+        unified: false,
+        count: 1,
+    };
+    let version = Version::new(0, 33, 0);
+    let options = Options::from_map(&serde_json::Map::new(), version).expect("no options");
+    let case = vllm::Case { model: &model, card: &card, version, options: &options, given: &Given::default() };
+    let plan = vllm::plan(&case).expect("a plan");
+    Predictor::new(&model, &plan, Some(&gpu), &Knobs::default()).expect("a card with rates")
+}
+
+fn with_cost<C: Cost>(name: &str, config: &Config, cost: &mut C, mut source: impl Source, jumps: bool) -> Outcome {
     let mut scheduler = Vllm::new(config.clone()).expect("settings that are taken");
     let begin = Instant::now();
     let settings = Settings { jumps, verify: false };
-    let outcome = run(&mut scheduler, &mut Step, &mut source, &mut Blind, settings).expect("a run that ends");
+    let outcome = run(&mut scheduler, cost, &mut source, &mut Blind, settings).expect("a run that ends");
     let seconds = begin.elapsed().as_secs_f64();
     let (requests, steps) = (outcome.finished as f64 / seconds, outcome.steps as f64 / seconds);
     println!("{name}: {seconds:.3} s, {requests:.0} requests/s, {steps:.0} steps/s ({} steps)", outcome.steps);
@@ -100,6 +127,13 @@ fn main() {
             false,
         );
         assert_eq!(jumped, stepped, "jumps change nothing");
+        with_cost(
+            &format!("10 000 x 512/512, 10/s, {with} prefix cache, jumps, predicted operator by operator"),
+            &config,
+            &mut predictor(),
+            Poisson::new(10_000, 10.0, 512, 512),
+            true,
+        );
         let mut crowd = config.clone();
         crowd.max_seqs = 64;
         let at_once = || Poisson::new(640, 1e6, 512, 2048);
@@ -114,6 +148,7 @@ fn main() {
         println!("memory: {} MiB at most", peak());
     }
     conversation();
+    alone();
 }
 
 /// The Mooncake conversation trace: each hash id is 512 tokens of its own.
@@ -182,4 +217,21 @@ fn peak() -> String {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
     kib.map_or_else(|| "an unknown number of".to_owned(), |kib| format!("{:.1}", kib / 1024.0))
+}
+
+/// The predictor alone: batches whose contexts grow by a token a step.
+fn alone() {
+    let mut predictor = predictor();
+    let mut sum = 0.0;
+    let begin = Instant::now();
+    let steps = 2_000_000_u64;
+    for step in 0..steps {
+        let decodes = 1 + (step / 1000 % 200) as u32;
+        let decode_context = u64::from(decodes) * (500 + step % 1000);
+        let shape =
+            Shape { decodes, decode_context, decode_windowed: decode_context, sampled: decodes, ..Shape::default() };
+        sum += predictor.seconds(&shape);
+    }
+    let each = begin.elapsed().as_secs_f64() / steps as f64;
+    println!("predictor alone: {:.0} ns a step ({:.3} ms on average)", each * 1e9, sum / steps as f64 * 1e3);
 }

@@ -46,6 +46,8 @@ pub struct SimulateAnswer {
     pub prefill_ms: Option<TimesAnswer>,
     /// From the first token until the last: the rest of `e2e_ms`.
     pub decode_ms: Option<TimesAnswer>,
+    /// Between what ends the main times lie in eight of ten cases; null where no interval was worked out.
+    pub interval: Option<IntervalAnswer>,
     /// Rates over the measured time; null where that is no time at all.
     pub throughput: Option<ThroughputAnswer>,
     /// Requests that met the objectives; null without objectives.
@@ -159,6 +161,34 @@ pub struct TimesAnswer {
     pub count: u64,
     /// Whether percentiles are exact; else within 0.05 %.
     pub exact: bool,
+}
+
+/// The main figures of the same run with every step as fast, and as slow, as the tenth part of measured ones.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct IntervalAnswer {
+    /// What steps were multiplied by: tenth and ninetieth percentile of measured over predicted times.
+    pub step_factors: BetweenAnswer,
+    /// Where those come from.
+    pub source: String,
+    /// Mean time to first token.
+    pub ttft_mean_ms: Option<BetweenAnswer>,
+    /// 99th percentile of it.
+    pub ttft_p99_ms: Option<BetweenAnswer>,
+    /// Mean time per output token.
+    pub tpot_mean_ms: Option<BetweenAnswer>,
+    /// Mean end-to-end latency.
+    pub e2e_mean_ms: Option<BetweenAnswer>,
+    /// Output tokens a second.
+    pub output_tokens_per_s: Option<BetweenAnswer>,
+}
+
+/// Two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct BetweenAnswer {
+    /// The lower.
+    pub low: f64,
+    /// The higher.
+    pub high: f64,
 }
 
 /// Rates over the measured time: what finished in it, divided by its length.

@@ -53,6 +53,7 @@ impl SimulateAnswer {
             queue_ms: times(summary.queue),
             prefill_ms: times(summary.prefill),
             decode_ms: times(summary.decode),
+            interval: None,
             throughput: throughput(summary, duration),
             goodput: goodput(summary, duration),
             prefix: PrefixAnswer {

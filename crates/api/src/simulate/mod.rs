@@ -3,13 +3,14 @@
 pub mod answer;
 mod engines;
 mod figures;
+mod interval;
 mod load;
 mod own;
 mod request;
 
+use plimsoll_cost::hardware::Given;
 use plimsoll_plan::{Plan, Verdict};
-use plimsoll_sim::cost::roofline::{Knobs, Roofline};
-use plimsoll_sim::cost::{Cost, Fixed, Shape};
+use plimsoll_sim::cost::{Cost, Fixed, Knobs, Predictor, Shape};
 use plimsoll_sim::load::AnySource;
 use plimsoll_sim::metrics::{Measured, Metrics, Objectives};
 use plimsoll_sim::schedule::Scheduler;
@@ -58,9 +59,13 @@ pub fn simulate(request: &SimulateRequest, desk: &Desk<'_>, watch: &mut dyn Watc
         let why = "standard input can be read once, and a comparison needs the trace for each of its rows: give a file";
         return Err(Error::Request(why.to_owned()));
     }
+    let alone = whole == 1;
     let mut answers = Vec::with_capacity(whole);
     for setup in setups {
-        let answer = one(request, desk, &prepared, &plan, setup, watch)?;
+        let mut answer = one(request, desk, &prepared, &plan, setup, watch)?;
+        if alone {
+            interval::add(&mut answer, request, desk, &prepared, &plan)?;
+        }
         let partial = answer.partial;
         answers.push(answer);
         if partial {
@@ -95,28 +100,16 @@ fn one(
     let mut metrics = (Metrics::new(objectives(request)?, measured(request)?), watch);
     let settings = Settings { jumps: !request.step_by_step, ..Settings::default() };
     let Setup { machine, batching, kv, prefix_caching, block_tokens, notes } = setup;
-    let outcome = match machine {
-        Machine::Vllm(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
-        Machine::Sglang(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
-        Machine::TensorRtLlm(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
-        Machine::Plain(mut engine) => go(&mut *engine, &mut time, &mut load.source, &mut metrics, settings),
-    }?;
+    let outcome = serve(machine, &mut time, &mut load.source, &mut metrics, settings)?;
     if outcome.arrived == 0 && !outcome.partial {
         return Err(Error::Request(format!("{}: holds no request", load.words)));
     }
-    let heads = heads::of(prepared, plan);
     let head = SimulateHead {
-        model: heads.model,
-        engine: heads.engine,
-        gpu: heads.gpu,
-        parallel: heads.parallel,
         batching,
-        kv,
         prefix_caching,
-        block_tokens,
         workload: load.words,
         seed: load.seed,
-        cost: time.name(),
+        ..head(prepared, plan, time.name(), kv, block_tokens)
     };
     let summary = metrics.0.summary();
     let mut answer = SimulateAnswer::new(head, &part(request), &summary, &outcome);
@@ -134,6 +127,40 @@ fn one(
     Ok(answer)
 }
 
+/// What of the answer is known before, the workload aside.
+fn head(prepared: &Prepared, plan: &Plan, cost: String, kv: String, block_tokens: Option<u64>) -> SimulateHead {
+    let heads = heads::of(prepared, plan);
+    SimulateHead {
+        model: heads.model,
+        engine: heads.engine,
+        gpu: heads.gpu,
+        parallel: heads.parallel,
+        batching: String::new(),
+        kv,
+        prefix_caching: false,
+        block_tokens,
+        workload: String::new(),
+        seed: 0,
+        cost,
+    }
+}
+
+/// Runs whichever scheduler it is.
+fn serve(
+    machine: Machine,
+    time: &mut Time,
+    source: &mut AnySource,
+    watch: &mut (Metrics, &mut dyn Watch),
+    settings: Settings,
+) -> Result<Outcome, Error> {
+    match machine {
+        Machine::Vllm(mut engine) => go(&mut *engine, time, source, watch, settings),
+        Machine::Sglang(mut engine) => go(&mut *engine, time, source, watch, settings),
+        Machine::TensorRtLlm(mut engine) => go(&mut *engine, time, source, watch, settings),
+        Machine::Plain(mut engine) => go(&mut *engine, time, source, watch, settings),
+    }
+}
+
 /// Runs a scheduler.
 fn go<S: Scheduler>(
     scheduler: &mut S,
@@ -149,29 +176,29 @@ fn go<S: Scheduler>(
 enum Time {
     /// The same for every step.
     Fixed(Fixed),
-    /// A simple roofline.
-    Roofline(Box<Roofline>),
+    /// Operator by operator, times a factor.
+    Predicted(Box<Predictor>, f64),
 }
 
 impl Time {
     fn name(&self) -> String {
         match self {
             Time::Fixed(Fixed(time)) => format!("fixed: {time} a step"),
-            Time::Roofline(_) => "a simple roofline".to_owned(),
+            Time::Predicted(predictor, _) => format!("operator by operator: {}", predictor.looked().words()),
         }
     }
 
     fn assumptions(&self) -> &[String] {
         match self {
             Time::Fixed(_) => &[],
-            Time::Roofline(roofline) => &roofline.assumptions,
+            Time::Predicted(predictor, _) => &predictor.assumptions,
         }
     }
 
     fn notes(&self) -> &[String] {
         match self {
             Time::Fixed(_) => &[],
-            Time::Roofline(roofline) => &roofline.notes,
+            Time::Predicted(predictor, _) => &predictor.notes,
         }
     }
 }
@@ -180,14 +207,16 @@ impl Cost for Time {
     fn step(&mut self, shape: &Shape) -> Nanos {
         match self {
             Time::Fixed(fixed) => fixed.step(shape),
-            Time::Roofline(roofline) => roofline.step(shape),
+            Time::Predicted(predictor, factor) => {
+                Nanos::seconds(predictor.seconds(shape) * *factor).unwrap_or(Nanos::MAX)
+            }
         }
     }
 
     fn window(&self) -> Option<u32> {
         match self {
             Time::Fixed(fixed) => fixed.window(),
-            Time::Roofline(roofline) => roofline.window(),
+            Time::Predicted(predictor, _) => predictor.inventory.window(),
         }
     }
 }
@@ -203,17 +232,17 @@ fn time(request: &SimulateRequest, desk: &Desk<'_>, prepared: &Prepared, plan: &
         }
         return Ok(Time::Fixed(Fixed(nanos("fixed_us", micros / 1e6)?)));
     }
-    let knobs = Knobs {
-        mfu: cost.mfu,
-        mbu: cost.mbu,
-        overhead: cost.overhead_us.map(|micros| nanos("overhead_us", micros / 1e6)).transpose()?,
+    let given = Given {
         peak: cost.peak_flops_per_s,
         bandwidth: cost.bandwidth_bytes_per_s,
         link: cost.link_bytes_per_s,
+        network: cost.network_bytes_per_s,
     };
+    let overhead = cost.overhead_us.map(|micros| nanos("overhead_us", micros / 1e6)).transpose()?;
+    let knobs = Knobs { mfu: cost.mfu, mbu: cost.mbu, overhead: overhead.map(Nanos::as_seconds), given };
     let gpu = desk.gpu(&prepared.card.name).ok();
-    Roofline::new(&prepared.loaded.model, plan, gpu.as_deref(), &knobs)
-        .map(|roofline| Time::Roofline(Box::new(roofline)))
+    Predictor::new(&prepared.loaded.model, plan, gpu.as_deref(), &knobs)
+        .map(|predictor| Time::Predicted(Box::new(predictor), 1.0))
         .map_err(|error| Error::Request(error.to_string()))
 }
 

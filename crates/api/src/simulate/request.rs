@@ -36,6 +36,9 @@ pub struct SimulateRequest {
     /// What to compare; nothing when left out.
     #[serde(default, skip_serializing_if = "CompareRequest::is_empty")]
     pub compare: CompareRequest,
+    /// Whether times get an interval, which takes two runs more; when left out, where a run is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<bool>,
 }
 
 /// A file with real requests.
@@ -84,7 +87,7 @@ impl ObjectivesRequest {
     }
 }
 
-/// How long a step takes: the simple roofline's efficiencies, or a fixed time.
+/// How long a step takes: efficiencies and rates in place of what was measured, or a fixed time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CostRequest {

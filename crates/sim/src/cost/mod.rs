@@ -1,11 +1,8 @@
-//! How long does a step take? Behind one trait: a fixed time, a simple roofline, and room for a better model.
-
-pub mod roofline;
+//! How long does a step take? Behind one trait: a fixed time, and what `plimsoll-cost` predicts.
 
 use plimsoll_units::Nanos;
 
-pub use plimsoll_cost::{Chunk, Shape};
-pub use roofline::Roofline;
+pub use plimsoll_cost::{Chunk, Knobs, Predictor, Shape};
 
 /// Says how long a step takes.
 pub trait Cost {
@@ -25,5 +22,15 @@ pub struct Fixed(pub Nanos);
 impl Cost for Fixed {
     fn step(&mut self, _shape: &Shape) -> Nanos {
         self.0.max(Nanos::new(1))
+    }
+}
+
+impl Cost for Predictor {
+    fn step(&mut self, shape: &Shape) -> Nanos {
+        Nanos::seconds(self.seconds(shape)).unwrap_or(Nanos::MAX).max(Nanos::new(1))
+    }
+
+    fn window(&self) -> Option<u32> {
+        self.inventory.window()
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod card;
+pub mod collective;
 pub mod dense;
 pub mod gemm;
 pub mod held;
@@ -31,8 +32,12 @@ pub struct Fitted {
 pub type Fitter = fn(&Path) -> Result<Fitted>;
 
 /// The families: name, file in `crates/cost/data`, fitter.
-pub const FAMILIES: &[(&str, &str, Fitter)] =
-    &[("gemm", "gemm.txt", gemm::fit), ("attention", "attention.txt", attention::fit), ("moe", "moe.txt", moe::fit)];
+pub const FAMILIES: &[(&str, &str, Fitter)] = &[
+    ("gemm", "gemm.txt", gemm::fit),
+    ("attention", "attention.txt", attention::fit),
+    ("moe", "moe.txt", moe::fit),
+    ("collective", "collective.txt", collective::fit),
+];
 
 /// Fits the families asked for (all when none is), writes their tables into `data` or only compares, and prints the errors
 /// on left-out shapes. Returns whether everything written was there already.

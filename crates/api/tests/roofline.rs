@@ -57,6 +57,8 @@ fn parts_are_parts_of_the_whole() {
     let more = json!({ "batch": [1, 8, 300], "context": [16, 4096] });
     for launch in [
         llama(4, more.clone()),
+        json!({ "launch": { "model": "llama-3.1-8b", "gpu": "l40s", "engine": "vllm",
+            "options": { "pipeline_parallel_size": 4 } }, "batch": [1, 40] }),
         json!({ "launch": { "model": "qwen3-30b-a3b", "gpu": "h200", "engine": "sglang" }, "batch": [1, 40] }),
         json!({ "launch": { "model": "llama-3.1-8b", "gpu": "l40s", "engine": "tensorrt-llm" }, "batch": [1, 40] }),
     ] {
@@ -81,7 +83,8 @@ fn parts_are_parts_of_the_whole() {
 
 fn parts_of(point: &PointAnswer) {
     let sum = |parts: &[ShareAnswer]| parts.iter().map(|part| part.ms).sum::<f64>();
-    let kernels = point.predicted_ms - point.overhead_ms;
+    let waiting = point.families.iter().find(|part| part.name == "pipeline").map_or(0.0, |part| part.ms);
+    let kernels = point.predicted_ms - point.overhead_ms - waiting;
     for (parts, whole) in [(&point.families, point.predicted_ms), (&point.bases, kernels), (&point.bounds, kernels)] {
         assert!((sum(parts) / whole - 1.0).abs() < 1e-6, "{parts:?} of {whole}");
         let shares: f64 = parts.iter().map(|part| part.share).sum();
@@ -133,6 +136,45 @@ fn without_an_engine_it_is_vllm_and_says_so() {
 }
 
 #[test]
+fn other_launches_are_worked_out_anew() {
+    let answer = run(llama(
+        4,
+        json!({ "batch": [1, 64], "context": [4096], "what_if": {
+            "parallel": true, "formats": true, "disaggregated": { "output": 200 },
+            "speculative": { "tokens": 4, "acceptance": 0.8, "draft": "llama-3.1-8b" } } }),
+    ))
+    .unwrap();
+    let asked = &answer.what_if;
+    let own = answer.points.iter().find(|point| point.phase == "decode" && point.batch == 64).unwrap();
+    let splits: Vec<(u32, u32)> =
+        asked.parallel.iter().filter(|row| row.batch == 64).map(|row| (row.tp, row.pp)).collect();
+    assert_eq!(splits, [(4, 1), (2, 2), (1, 4)]);
+    for row in &asked.parallel {
+        let each = row.messages_per_layer;
+        assert!(if row.tp > 1 { (1.9..2.3).contains(&each) } else { each < 0.2 }, "{row:?}");
+        if (row.tp, row.batch) == (4, 64) {
+            assert!(
+                (row.decode_ms / own.predicted_ms - 1.0).abs() < 1e-9 && (row.sent_bytes - own.sent_bytes).abs() < 1.0
+            );
+        }
+    }
+    // Stages compute one after the other: a prompt alone takes about as long as on a single card.
+    let alone = |tp: u32| asked.parallel.iter().find(|row| row.tp == tp).unwrap().prefill_ms;
+    assert!(alone(1) > 2.5 * alone(4) && alone(2) > 1.5 * alone(4), "{} {} {}", alone(1), alone(2), alone(4));
+    let fp8 = asked.formats.iter().find(|row| row.weights == "fp8" && row.batch == 1 && row.kv_bits > 8.0).unwrap();
+    assert!((1.2..2.1).contains(&fp8.decode_speed_up) && fp8.native, "{fp8:?}");
+    let cache = asked.formats.iter().find(|row| row.weights == "own" && row.kv_bits < 9.0).unwrap();
+    assert!((cache.kv_tokens / asked.formats[0].kv_tokens - 2.0).abs() < 0.01, "{cache:?}");
+    assert!((asked.formats[0].decode_speed_up - 1.0).abs() < 1e-12);
+    let drafts = &asked.speculative[0];
+    assert!((drafts.tokens_per_step - 3.3616).abs() < 1e-9, "(1 − 0.8^5) / 0.2: {drafts:?}");
+    assert!(drafts.best_speed_up >= drafts.speed_up);
+    let split = &asked.disaggregated[0];
+    assert!((split.transfer_bytes - 4096.0 * 81_920.0).abs() < 1.0, "80 KiB a token on each rank: {split:?}");
+    assert!(split.links.len() >= 3 && split.links.windows(2).all(|pair| pair[0].ms < pair[1].ms), "{split:?}");
+}
+
+#[test]
 fn mistakes_are_named() {
     let bare = json!({ "model": "llama-3.1-8b", "gpu_total_bytes": 64_u64 << 30 });
     for (ask, says) in [
@@ -143,6 +185,15 @@ fn mistakes_are_named() {
         (llama(4, json!({ "cost": { "fixed_us": 3.0 } })), "leaves nothing to a roofline"),
         (llama(4, json!({ "cost": { "mfu": 1.5 } })), "mfu 1.5 is out of range"),
         (llama(4, json!({ "cost": { "bandwidth_bytes_per_s": -1.0 } })), "bandwidth"),
+        (
+            llama(4, json!({ "what_if": { "speculative": { "tokens": 4, "acceptance": 1.5, "cost": 0.1 } } })),
+            "acceptance 1.5 is out of range",
+        ),
+        (
+            llama(4, json!({ "what_if": { "speculative": { "tokens": 4, "acceptance": 0.5 } } })),
+            "give either a draft model",
+        ),
+        (llama(4, json!({ "what_if": { "disaggregated": { "output": 0 } } })), "output 0 is out of range"),
         (json!({ "launch": bare }), "its memory bandwidth is not known"),
     ] {
         let said = run(ask.clone()).unwrap_err().to_string();

@@ -208,6 +208,15 @@ pub struct RooflineArguments {
     /// Lists the operators of every batch and context; of the first one otherwise
     #[arg(long)]
     pub operators: bool,
+    /// Compares with other launches: parallel (tensor against pipeline), formats (of weights and cache)
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub what_if: Vec<WhatIf>,
+    /// Adds speculative decoding: tokens=4,acceptance=0.7,draft=MODEL (or cost=0.1, a part of a step)
+    #[arg(long, value_name = "SPEC")]
+    pub speculative: Option<String>,
+    /// Puts prefill and decoding on separate cards, with answers of so many tokens: output=200
+    #[arg(long, value_name = "SPEC")]
+    pub disaggregated: Option<String>,
     /// Shows how the figures come about: formulas with the numbers in
     #[arg(long)]
     pub explain: bool,
@@ -321,6 +330,15 @@ pub struct ReconcileArguments {
     /// The launch command, where the log does not show the arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub words: Vec<String>,
+}
+
+/// What a launch is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhatIf {
+    /// Every division of its cards into tensor-parallel ranks and pipeline stages
+    Parallel,
+    /// Weights and caches in other formats
+    Formats,
 }
 
 /// How an answer is shown.

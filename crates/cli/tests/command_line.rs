@@ -60,6 +60,9 @@ fn the_status_says_how_it_went() {
     check("roofline tiny-llama --gpu h100-sxm --batch 1,2 --context 64", 0, "");
     check("roofline tiny-llama --gpu h100-sxm --phase generate", 2, "phase `generate` is not one of prefill, decode");
     check("roofline tiny-llama --gpu-memory 64GiB", 2, "its memory bandwidth is not known");
+    check("roofline tiny-llama --gpu h100-sxm --speculative tokens=4", 2, "acceptance= is missing");
+    check("roofline tiny-llama --gpu h100-sxm --speculative tokens=x", 2, "tokens=x: not such a number");
+    check("roofline tiny-llama --gpu h100-sxm --disaggregated input=3", 2, "not one of output");
     check("roofline --gpu h100-sxm --batch 1 -- vllm serve tiny-llama --tensor-parallel-size 2", 0, "");
     let tight = plan(&["--check", "--gpu", "rtx-4090"], &["--", "vllm", "serve", "Qwen/Qwen3-14B"]);
     assert_eq!(tight.status.code(), Some(3));

@@ -1,6 +1,6 @@
 //! What holds an operator back? The card's roofs over it, and which of them is the lowest.
 
-use crate::{Collective, Hardware, Kernel, Operator};
+use crate::{Hardware, Kernel, Operator};
 
 /// What holds an operator back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,20 +68,11 @@ impl Roofs {
     }
 }
 
-/// Bytes that a rank sends in a collective: in a ring of n ranks an all-reduce of S bytes sends 2 (n − 1) / n × S, a
-/// reduce-scatter and an all-to-all (n − 1) / n × S, an all-gather of S bytes of each rank (n − 1) × S.
-///
-/// NCCL tests, `doc/PERFORMANCE.md`, bus bandwidth.
+/// Bytes that a rank sends in one run of a kernel, as [`crate::what_if::parallel::sent`] counts them; none for what is no
+/// collective.
 pub fn sent(kernel: &Kernel) -> f64 {
     let Kernel::Collective { kind, bytes, ranks, .. } = kernel else { return 0.0 };
-    let ranks = f64::from((*ranks).max(1));
-    let others = (ranks - 1.0) / ranks;
-    match kind {
-        Collective::AllReduce => 2.0 * others * bytes,
-        Collective::ReduceScatter | Collective::AllToAll => others * bytes,
-        Collective::AllGather => (ranks - 1.0) * bytes,
-        Collective::Send => *bytes,
-    }
+    crate::what_if::parallel::sent(*kind, *bytes, *ranks)
 }
 
 impl Hardware {
@@ -119,7 +110,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::{Format, Math, Work};
+    use crate::{Collective, Format, Math, Work};
 
     fn card() -> Hardware {
         Hardware {

@@ -25,6 +25,7 @@ mod reconcile;
 mod roofline;
 mod roofline_explain;
 mod roofline_rows;
+mod roofline_what_if;
 mod simulate;
 mod simulate_compare;
 mod textbook;

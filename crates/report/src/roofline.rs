@@ -6,8 +6,9 @@ use plimsoll_api::roofline::answer::{
 };
 
 use crate::number::{count, three};
-use crate::page::{Style, columns, left, right, width, wrap};
+use crate::page::{Style, clean, columns, cut, left, right, width, wrap};
 use crate::plan::{model_words, place_words};
+use crate::roofline_what_if::{Table, tables};
 use crate::simulate::{list, percent, three as rounded};
 
 /// Columns of what stands before a figure of the card.
@@ -31,6 +32,13 @@ pub fn roofline_table(answer: &RooflineAnswer, style: Style) -> String {
     out.push_str(&list("Memory hierarchy", &answer.hierarchy.words, style));
     for operators in &answer.operators {
         out.push_str(&table(operators, style));
+    }
+    for table in tables(answer) {
+        let Table { title, heads, numeric, rows, key } = table;
+        let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
+        let lines = narrowed(rows, numeric, style.width - 2, &LEAST);
+        out.push_str(&format!("\n{}\n{}", style.bold(&cut(&clean(&title), style.width)), indented(&lines, style)));
+        out.push_str(&wrap("  ", key, style.width));
     }
     out.push_str(&list("Assumptions", &answer.assumptions, style));
     out.push_str(&list("Notes", &answer.notes, style));
@@ -145,17 +153,20 @@ fn points(answer: &RooflineAnswer, phase: &str, style: Style) -> String {
         ("prefill", None) => "Prefill: prompts that come at once, in one step; one card".to_owned(),
         _ => "Decode: one step; one card".to_owned(),
     };
-    format!("\n{}\n{}", style.bold(&title), indented(&narrowed(rows, numeric, style.width - 2), style))
+    format!("\n{}\n{}", style.bold(&title), indented(&narrowed(rows, numeric, style.width - 2, &LEAST), style))
 }
 
+/// Columns of points and what-ifs that matter least, in order.
+const LEAST: [&str; 7] = ["p10 … p90", "ideal", "GB", "FLOP/B", "MB", "a layer", "step"];
+
 /// Lays rows out, without the columns that matter least where the page is too narrow for all.
-fn narrowed(mut rows: Vec<Vec<String>>, mut numeric: Vec<bool>, to: usize) -> Vec<String> {
-    for least in ["p10 … p90", "ideal", "GB", "FLOP/B"] {
+fn narrowed(mut rows: Vec<Vec<String>>, mut numeric: Vec<bool>, to: usize, least: &[&str]) -> Vec<String> {
+    for least in least {
         let lines = columns(&rows, &numeric, usize::MAX);
         if lines.iter().all(|line| width(line) <= to) {
             return lines;
         }
-        if let Some(at) = rows.first().and_then(|heads| heads.iter().position(|head| head == least)) {
+        if let Some(at) = rows.first().and_then(|heads| heads.iter().position(|head| head == *least)) {
             rows.iter_mut().for_each(|row| drop(row.remove(at)));
             numeric.remove(at);
         }
@@ -190,7 +201,7 @@ pub(crate) fn names<'a>(
 }
 
 /// Parts in the order in which they are shown.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "gemm",
     "attention",
     "moe",
@@ -198,6 +209,7 @@ const ORDER: [&str; 11] = [
     "stream",
     "collective",
     "overhead",
+    "pipeline",
     "measured",
     "extended",
     "transferred",
@@ -224,7 +236,7 @@ fn parts(answer: &RooflineAnswer, phase: &str, style: Style) -> String {
     }
     let title = format!("Where the time of {phase} goes");
     let lines = columns(&rows, &vec![true; rows[0].len()], style.width - 2);
-    let mut out = format!("\n{}\n{}", style.bold(&title), indented(&lines, style));
+    let mut out = format!("\n{}\n{}", style.bold(&cut(&clean(&title), style.width)), indented(&lines, style));
     let rests = bases.iter().map(|name| {
         let shares = || of_phase().map(|point| point.bases.iter().find(|part| part.name == **name));
         let shares = shares().map(|part| part.map_or(0.0, |part| part.share));
@@ -252,7 +264,7 @@ fn table(operators: &OperatorsAnswer, style: Style) -> String {
     let mut sorted: Vec<&OperatorAnswer> = operators.rows.iter().collect();
     sorted.sort_by(|a, b| b.step_us.total_cmp(&a.step_us));
     rows.extend(sorted.into_iter().map(row));
-    let lines = columns(&rows, &numeric, style.width - 2);
+    let lines = narrowed(rows, numeric.to_vec(), style.width - 2, &["MFLOP", "MB"]);
     format!("\n{}\n{}", style.bold(&operators_title(operators)), indented(&lines, style))
 }
 
@@ -265,10 +277,11 @@ pub(crate) fn operators_title(operators: &OperatorsAnswer) -> String {
 
 fn row(operator: &OperatorAnswer) -> Vec<String> {
     let bytes = operator.read_bytes + operator.written_bytes;
-    let small = |value: f64| match rounded(value) {
-        _ if value == 0.0 => "—".to_owned(),
-        text if text == "0" => "<0.001".to_owned(),
-        text => text,
+    let small = |value: f64| match value {
+        value if value <= 0.0 => "—".to_owned(),
+        value if value < 0.0005 => "<0.001".to_owned(),
+        value if value < 0.1 => format!("{value:.3}"),
+        value => rounded(value),
     };
     vec![
         operator.name.clone(),

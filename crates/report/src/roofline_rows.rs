@@ -8,6 +8,7 @@ use crate::number::three;
 use crate::page::{clean, markdown_row, markdown_rule};
 use crate::plan::model_words;
 use crate::roofline::{cells, heads, names, operators_title, phases, place, rate, share, unit};
+use crate::roofline_what_if::tables;
 
 /// Writes a roofline as Markdown.
 pub fn roofline_markdown(answer: &RooflineAnswer) -> String {
@@ -48,6 +49,16 @@ pub fn roofline_markdown(answer: &RooflineAnswer) -> String {
         out.push_str(&markdown_row(&OPERATOR));
         out.push_str(&markdown_rule(&[false, true, false, false, true, true, true, true, false, true, true, false]));
         operators.rows.iter().for_each(|operator| out.push_str(&markdown_row(&operator_cells(operator))));
+    }
+    for table in tables(answer) {
+        out.push_str(&format!(
+            "\n**{}**\n\n{}{}",
+            clean(&table.title),
+            markdown_row(&table.heads),
+            markdown_rule(&table.numeric)
+        ));
+        table.rows.iter().for_each(|row| out.push_str(&markdown_row(row)));
+        out.push_str(&format!("\n{}\n", table.key));
     }
     out.push_str(&bullets("Assumptions", &answer.assumptions));
     out.push_str(&bullets("Notes", &answer.notes));

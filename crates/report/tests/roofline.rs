@@ -155,8 +155,81 @@ fn answer() -> RooflineAnswer {
             words: vec!["a layer's weights on a rank are 408 MiB".into()],
             points: Vec::new(),
         },
+        what_if: what_if(),
         assumptions: vec!["no engine is named: vllm".into()],
         notes: vec!["the KV cache holds 106 sequences".into()],
+    }
+}
+
+fn what_if() -> WhatIfAnswer {
+    let links = |exposed: bool| {
+        [("NVLink", 450e9), ("PCI Express 5.0", 63e9), ("the network between machines", 50e9)]
+            .map(|(link, rate): (&str, f64)| LinkAnswer {
+                link: link.into(),
+                bytes_per_s: rate,
+                ms: 1e13 / rate,
+                exposed_ms: exposed.then_some(1e11 / rate),
+            })
+            .to_vec()
+    };
+    WhatIfAnswer {
+        parallel: vec![SplitAnswer {
+            tp: 2,
+            pp: 2,
+            batch: 256,
+            context: 4096,
+            fits: true,
+            weights_bytes: 35.1e9,
+            kv_tokens: 435_712,
+            messages: 163.0,
+            messages_per_layer: 2.0375,
+            sent_bytes: 1.01e9,
+            links: links(false),
+            decode_ms: 50.3,
+            tokens_per_s: 5090.0,
+            prefill_ms: 222.0,
+            bubble: 0.5,
+        }],
+        formats: vec![FormatAnswer {
+            weights: "mxfp4_weight".into(),
+            kv_bits: 8.0,
+            batch: 256,
+            context: 4096,
+            weights_bytes: 9.3e9,
+            kv_tokens: 1_435_712.0,
+            decode_ms: 20.1,
+            decode_speed_up: 2.5,
+            prefill_ms: 230.0,
+            prefill_speed_up: 0.97,
+            native: false,
+        }],
+        speculative: vec![SpeculativeAnswer {
+            batch: 256,
+            context: 131_072,
+            drafted: 4,
+            acceptance: 0.7,
+            drafter: "llama-3.2-1b".into(),
+            tokens_per_step: 2.77,
+            plain_ms: 273.0,
+            draft_ms: 11.0,
+            verify_ms: 300.0,
+            tpot_ms: 112.0,
+            speed_up: 2.43,
+            break_even: Some(0.13),
+            best_drafted: 6,
+            best_speed_up: 2.6,
+        }],
+        disaggregated: vec![DisaggregatedAnswer {
+            context: 131_072,
+            output: 200,
+            batch: 64,
+            transfer_bytes: 10.7e9,
+            links: links(true),
+            prefill_ms: 12_400.0,
+            decode_ms: 22.1,
+            workers: 14.2,
+            requests_per_s: 0.55,
+        }],
     }
 }
 

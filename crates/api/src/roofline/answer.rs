@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use super::what_if::answer::*;
 use crate::answer::{EngineHead, GpuHead, ModelHead, ParallelHead};
 
 /// The whole answer to a roofline.
@@ -33,6 +34,9 @@ pub struct RooflineAnswer {
     pub operators: Vec<OperatorsAnswer>,
     /// What lies between the operators and the card's memory.
     pub hierarchy: HierarchyAnswer,
+    /// What would change if the launch were another.
+    #[serde(skip_serializing_if = "WhatIfAnswer::is_empty")]
+    pub what_if: WhatIfAnswer,
     /// What the figures rest on that nobody said.
     pub assumptions: Vec<String>,
     /// What else a user should know.
@@ -109,7 +113,7 @@ pub struct PointAnswer {
     pub low_ms: f64,
     /// Ninetieth percentile.
     pub high_ms: f64,
-    /// Part of the prediction that is no kernel's.
+    /// Part of the prediction that is the engine's and no kernel's.
     pub overhead_ms: f64,
     /// Time to first token of prompts that come at once, nothing else running; null when decoding.
     pub ttft: Option<FirstTokenAnswer>,
@@ -123,7 +127,8 @@ pub struct PointAnswer {
     pub peak_share: f64,
     /// Share of the bandwidth that the bytes come to in the predicted time.
     pub bandwidth_share: f64,
-    /// Predicted time by family of operators, and `overhead`.
+    /// Predicted time by family of operators; `overhead`, the engine's; `pipeline`, until a prompt's pieces have gone through
+    /// the other stages.
     pub families: Vec<ShareAnswer>,
     /// Predicted time of kernels by what it rests on: `measured`, `extended`, `transferred`, `roofline`.
     pub bases: Vec<ShareAnswer>,

@@ -9,6 +9,7 @@ mod points;
 mod request;
 mod steps;
 mod sums;
+pub mod what_if;
 mod words;
 
 use plimsoll_cost::hardware::Given;
@@ -16,6 +17,7 @@ use plimsoll_cost::{Hardware, Knobs, Predictor, Shape};
 use plimsoll_plan::{Plan, Verdict};
 
 pub use request::{Phase, RooflineRequest};
+pub use what_if::{DisaggregatedRequest, SpeculativeRequest, WhatIfRequest};
 
 use self::answer::{CardAnswer, OperatorsAnswer, PeakAnswer, PointAnswer, RooflineAnswer};
 use self::points::Place;
@@ -60,6 +62,21 @@ pub fn roofline(request: &RooflineRequest, desk: &Desk<'_>) -> Result<RooflineAn
         Some((_, shape)) => points::ridge(&predictor, &Sums::of(&mut predictor.clone(), shape)),
         None => 0.0,
     };
+    let what_if = what_if::answer(
+        &request.what_if,
+        &what_if::Case {
+            desk,
+            prepared: &prepared,
+            plan: &plan,
+            gpu: gpu.as_deref(),
+            knobs: &knobs,
+            predictor: &predictor,
+            limits: &limits,
+            batches: &asked.batches,
+            contexts: &contexts,
+        },
+        &mut notes,
+    )?;
     let heads = heads::of(&prepared, &plan);
     let findings = findings::findings(&predictor.kernels.hardware, ridge, &points, &crossovers);
     let mut assumptions: Vec<String> = named.into_iter().chain(prepared.assumptions.iter().cloned()).collect();
@@ -79,6 +96,7 @@ pub fn roofline(request: &RooflineRequest, desk: &Desk<'_>) -> Result<RooflineAn
         crossovers,
         operators,
         hierarchy,
+        what_if,
         assumptions,
         notes,
     })
@@ -134,7 +152,7 @@ fn grid(
                     )));
                 }
                 let fits = points::sequences_that_fit(plan, *context);
-                points.push(points::point(predictor, place, &steps, plan.parallel.dp, fits));
+                points.push(points::point(predictor, place, &steps, plan.parallel, fits));
                 places.extend(steps.into_iter().next().map(|step| (place, step.shape)));
             }
         }
@@ -198,8 +216,9 @@ fn card_notes(prepared: &Prepared, plan: &Plan) -> Vec<String> {
     }
     if plan.parallel.pp > 1 {
         notes.push(format!(
-            "a step is {} micro-batches through {} stages; figures are those of the stage that works most",
-            plan.parallel.pp, plan.parallel.pp
+            "decoding sequences go through the {} stages in as many micro-batches, pieces of prompts one behind the other; \
+             figures are those of the stage that works most",
+            plan.parallel.pp
         ));
     }
     notes

@@ -2,6 +2,8 @@
 
 use plimsoll_cost::{Basis, Bound, Family, Hardware, Predictor};
 
+use plimsoll_plan::Parallel;
+
 use super::answer::{FirstTokenAnswer, PointAnswer, ShareAnswer};
 use super::request::Phase;
 use super::steps::Step;
@@ -15,23 +17,32 @@ pub(super) struct Place {
     pub(super) context: u32,
 }
 
-/// Sums a point up. `replicas` serve as much each, `fits` sequences of this length at once.
+/// Sums a point up. `fits` sequences of this length fit the cache at once.
 pub(super) fn point(
     predictor: &mut Predictor,
     place: Place,
     steps: &[Step],
-    replicas: u32,
+    parallel: Parallel,
     fits: Option<u64>,
 ) -> PointAnswer {
     let Place { phase, batch, context } = place;
-    let mut sums = Sums::default();
+    let stages = parallel.pp.max(1);
+    let (mut sums, mut piece) = (Sums::default(), Sums::default());
     let (mut first, mut waited) = (None, 0.0);
     for step in steps {
-        sums.plus(&Sums::of(predictor, &step.shape));
+        piece = match phase {
+            Phase::Prefill => Sums::of_piece(predictor, &step.shape, stages),
+            Phase::Decode => Sums::of(predictor, &step.shape),
+        };
+        sums.plus(&piece);
         if step.completes > 0 {
-            first = first.or(Some(sums.seconds));
-            waited += f64::from(step.completes) * sums.seconds;
+            let out = sums.seconds + f64::from(stages - 1) * piece.seconds;
+            first = first.or(Some(out));
+            waited += f64::from(step.completes) * out;
         }
+    }
+    if phase == Phase::Prefill {
+        sums.wait(stages, &piece);
     }
     let ttft = first.map(|first| FirstTokenAnswer {
         first_ms: first * 1e3,
@@ -39,7 +50,7 @@ pub(super) fn point(
         last_ms: sums.seconds * 1e3,
     });
     let tokens: u64 = steps.iter().map(|step| step.shape.tokens()).sum();
-    let all = tokens as f64 * f64::from(replicas.max(1));
+    let all = tokens as f64 * f64::from(parallel.dp.max(1));
     let card = &predictor.kernels.hardware;
     let (compute, memory) = sums.roofs(card);
     PointAnswer {
@@ -74,10 +85,10 @@ pub(super) fn point(
     }
 }
 
-/// The predicted time by family, and what no kernel takes.
+/// The predicted time by family, and what no kernel takes: the engine's overhead, and the waiting of a pipeline.
 fn families(sums: &Sums) -> Vec<ShareAnswer> {
-    let names = Family::ALL.iter().map(|family| family.name()).chain(["overhead"]);
-    let values: Vec<f64> = sums.families.iter().copied().chain([sums.overhead]).collect();
+    let names = Family::ALL.iter().map(|family| family.name()).chain(["overhead", "pipeline"]);
+    let values: Vec<f64> = sums.families.iter().copied().chain([sums.overhead, sums.waiting]).collect();
     parts(names, &values)
 }
 

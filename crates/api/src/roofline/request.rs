@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::what_if::WhatIfRequest;
 use crate::{CostRequest, Error, PlanRequest};
 
 /// Asks how fast a launch can go, and what holds it back.
@@ -25,6 +26,9 @@ pub struct RooflineRequest {
     /// Lists the operators of every point, not of one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_operators: bool,
+    /// What else to look at: other divisions, formats, drafts, separate cards.
+    #[serde(default, skip_serializing_if = "WhatIfRequest::is_empty")]
+    pub what_if: WhatIfRequest,
     /// Rates and efficiencies in place of the catalogue's and the measured ones. `fixed_us` has no meaning here.
     #[serde(default, skip_serializing_if = "CostRequest::is_empty")]
     pub cost: CostRequest,

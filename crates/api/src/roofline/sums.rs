@@ -21,6 +21,8 @@ pub(super) struct Sums {
     pub(super) bases: [f64; 4],
     /// Predicted seconds of kernels by [`Bound`].
     pub(super) bounds: [f64; 4],
+    /// Predicted seconds in which the last stage of a pipeline waits for the first piece of a prompt.
+    pub(super) waiting: f64,
     /// Predicted seconds beside the kernels.
     pub(super) overhead: f64,
     /// Predicted seconds.
@@ -41,6 +43,47 @@ impl Sums {
         }
         let Predicted { seconds, low, high, overhead, .. } = predictor.predict(shape);
         Sums { seconds, low, high, overhead, ..sums }
+    }
+
+    /// Sums a step of prompts up on one of `stages` stages: a step goes through them as one piece, not as micro-batches, and
+    /// the next one follows a stage behind.
+    ///
+    /// As many copies of the step as there are stages are as many micro-batches; one of them is what a stage does in a step.
+    pub(super) fn of_piece(predictor: &mut Predictor, shape: &Shape, stages: u32) -> Sums {
+        if stages <= 1 {
+            return Sums::of(predictor, shape);
+        }
+        let mut copies = Shape { sampled: shape.sampled.saturating_mul(stages), ..Shape::default() };
+        for _ in 0..stages {
+            copies.chunks.extend_from_slice(&shape.chunks);
+        }
+        copies.decodes = shape.decodes.saturating_mul(stages);
+        copies.decode_context = shape.decode_context.saturating_mul(u64::from(stages));
+        copies.decode_windowed = shape.decode_windowed.saturating_mul(u64::from(stages));
+        let mut sums = Sums::of(predictor, &copies);
+        let share = 1.0 / f64::from(stages);
+        sums.scale(share);
+        sums
+    }
+
+    fn scale(&mut self, by: f64) {
+        let Sums { flops, read, written, sent, ideal, families, bases, bounds, waiting, overhead, seconds, low, high } =
+            self;
+        let lists: [&mut [f64]; 4] = [flops, families, bases, bounds];
+        lists.into_iter().flatten().for_each(|value| *value *= by);
+        for value in [read, written, sent, ideal, waiting, overhead, seconds, low, high] {
+            *value *= by;
+        }
+    }
+
+    /// Adds what a pipeline's last stage waits until the piece that takes these sums has come to it.
+    pub(super) fn wait(&mut self, stages: u32, piece: &Sums) {
+        let others = f64::from(stages.saturating_sub(1));
+        self.waiting += others * piece.seconds;
+        self.seconds += others * piece.seconds;
+        self.low += others * piece.low;
+        self.high += others * piece.high;
+        self.ideal += others * piece.ideal;
     }
 
     fn add(&mut self, card: &Hardware, operator: &Operator, seconds: f64, basis: Basis) {
@@ -67,11 +110,12 @@ impl Sums {
         for (mine, theirs) in pairs {
             mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
         }
-        let Sums { read, written, sent, ideal, overhead, seconds, low, high, .. } = other;
+        let Sums { read, written, sent, ideal, waiting, overhead, seconds, low, high, .. } = other;
         self.read += read;
         self.written += written;
         self.sent += sent;
         self.ideal += ideal;
+        self.waiting += waiting;
         self.overhead += overhead;
         self.seconds += seconds;
         self.low += low;

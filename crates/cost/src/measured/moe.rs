@@ -121,10 +121,11 @@ impl Case {
 
     /// Returns which of several measured kernels runs: what the engine chooses by, as far as a shape tells it.
     ///
-    /// vLLM 0.24.0 on Hopper takes FlashInfer's CUTLASS for block-scaled FP8 when experts are spread, else Triton
+    /// vLLM 0.19.0 and 0.26.0 on Hopper take FlashInfer's CUTLASS for block-scaled FP8 when experts are spread, else Triton
     /// (`fused_moe/oracle/fp8.py`). SGLang 0.5.14 on B200 takes TensorRT-LLM's kernels for the families of many small
-    /// experts (and Llama 4 in FP8), and Triton for others (`server_args.py`), which the experts per token tell best. MXFP4 weights under 16-bit activations run in
-    /// gpt-oss's own kernels (at most 128 experts), others in Marlin or its like.
+    /// experts (and Llama 4 in FP8), and Triton for others, by the model's architecture (`server_args.py`), which experts per
+    /// token tell best here. MXFP4 weights under 16-bit activations run in
+    /// gpt-oss's own kernels, taken to be those of at most 128 experts, or in Marlin or its like, as the rows' kernels say.
     pub fn kind(&self, card: &str, backend: Backend) -> Kind {
         let hopper = card == "h100-sxm" || card == "h200-sxm";
         let small = if self.format == Format::Bf16 { self.topk >= 6.0 } else { self.topk < 2.0 || self.topk > 6.0 };
@@ -257,8 +258,9 @@ fn missed(hardware: &Hardware, read: f64) -> f64 {
     outside + (1.0 - outside) / CACHE_PACE
 }
 
-/// The level-2 cache of L40S: 98 304 KiB (NVIDIA, Ada GPU Architecture, appendix on L40), which the measurements bear out;
-/// the catalogue's source has half of it.
+/// The level-2 cache of L40S as the measurements show it: rows of 80 to 90 MB of weights were read at three times the
+/// memory's bandwidth, of 140 MB and more at the memory's. The catalogue's source has half of it; an untouched AD102 has
+/// 96 MiB.
 const L40S_CACHE: f64 = 98_304.0 * 1024.0;
 /// Seconds in which the memory fills the level-2 cache, from which on repeated runs of a layer are taken to profit: 117 µs
 /// on L40S, 10 to 21 µs on A100, H100, H200 and B200.

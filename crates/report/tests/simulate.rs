@@ -76,6 +76,7 @@ fn answer() -> SimulateAnswer {
         queue_ms: times(41.0, 9.0),
         prefill_ms: times(150.0, 1.0),
         decode_ms: times(12_000.0, 2.0),
+        interval: None,
         throughput: Some(ThroughputAnswer {
             requests_per_s: 2.5597,
             output_tokens_per_s: 71.44,

@@ -6,12 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use plimsoll_cost::measured::Backend;
 use plimsoll_cost::measured::attention::grouped::{Card, Grouped, Phase, Style};
+use plimsoll_cost::measured::attention::mixed;
 use plimsoll_cost::measured::attention::{HUNDREDTHS, cache_name, style};
 use plimsoll_cost::measured::grid::{self, Grid};
 
 use crate::held::held_out;
 use crate::rows::{self, Measured, Rows};
 use crate::surface::{Row, draw};
+use crate::tables::{self, head, points};
 use crate::{Fitted, card, stats};
 
 /// One measurement.
@@ -144,15 +146,52 @@ fn read_runs(perf: &Path, sets: &mut Vec<Set>) -> Result<()> {
     Ok(())
 }
 
-/// Points of an axis: those wished that lie within what was measured, and its ends where no wished one is near.
-fn points(wished: &[f64], found: impl Iterator<Item = f64>) -> Vec<f64> {
-    let (low, high) = found.fold((f64::MAX, 0.0_f64), |(low, high), at| (low.min(at), high.max(at)));
-    let mut points: Vec<f64> = wished.iter().copied().filter(|at| *at > low * 1.3 && *at * 1.3 < high).collect();
-    points.insert(0, (low * 1000.0).round() / 1000.0);
-    if high > low * 1.01 {
-        points.push(high);
+/// Reads the runs in which one kernel had both a piece of a prompt and single tokens.
+fn read_mixed(perf: &Path, sets: &mut Vec<tables::Set>) -> Result<()> {
+    for wanted in ["rtx-4090", "rtx-pro-6000"] {
+        let rates = Card::new(&card::hardware(wanted)?).context("no multiprocessors")?;
+        let mut cases = Vec::new();
+        for (folder, _, heads, kv_heads) in RANKS.iter().filter(|run| run.1 == wanted) {
+            let table = rows::csv(&perf.join("llmservingsim").join(folder).join("attention.csv"))?;
+            let (chunk, before) = (table.number("prefill_chunk")?, table.number("kv_prefill")?);
+            let (count, cached) = (table.number("n_decode")?, table.number("kv_decode")?);
+            let time = table.number("time_us")?;
+            for row in (0..table.count).filter(|row| chunk[*row] > 0.0 && count[*row] > 0.0) {
+                let shape = |phase, batch, tokens, context| Grouped {
+                    phase,
+                    batch,
+                    tokens,
+                    context,
+                    heads: *heads,
+                    kv_heads: *kv_heads,
+                    head_dim: 128.0,
+                    window: None,
+                    kv_bytes: 2.0,
+                };
+                let pieces = shape(Phase::Context, 1.0, chunk[row], before[row]);
+                let singles = shape(Phase::Generation, count[row], 1.0, cached[row]);
+                cases.push(tables::Case {
+                    places: mixed::place(&pieces, &singles).to_vec(),
+                    base: mixed::base(&rates, &pieces, &singles),
+                    seconds: time[row] / 1e6,
+                    names: vec![
+                        ("heads", format!("{heads} {kv_heads}")),
+                        ("lengths", format!("{} {} {} {}", chunk[row], before[row], count[row], cached[row])),
+                    ],
+                });
+            }
+        }
+        let place = |axis: usize| cases.iter().map(move |case: &tables::Case| case.places[axis]);
+        let axes = vec![
+            ("rows", points(&[2048.0, 8192.0, 32768.0], place(0))),
+            ("before", points(&[256.0, 1024.0, 4096.0], place(1))),
+            ("singles", points(&[128.0, 512.0, 1024.0, 2048.0], place(2))),
+            ("keys", points(&[128.0, 512.0, 2048.0, 4096.0], place(3))),
+        ];
+        let (card, backend, kind) = (wanted.to_owned(), "vllm".to_owned(), "mixed bf16".to_owned());
+        sets.push(tables::Set { card, backend, kind, axes, cases });
     }
-    points
+    Ok(())
 }
 
 /// The values that occur.
@@ -260,7 +299,7 @@ pub fn fit(perf: &Path) -> Result<Fitted> {
     }
     read_runs(perf, &mut sets)?;
     let mut errors = Vec::new();
-    let mut tables = String::new();
+    let mut text = String::new();
     for set in &sets {
         let found = card::hardware(set.card)?;
         let rates = Card::new(&found).with_context(|| format!("{} lacks its multiprocessors", set.card))?;
@@ -281,26 +320,16 @@ pub fn fit(perf: &Path) -> Result<Fitted> {
         }
         let surface = Surface::fit(set, rates, style, set.cases.iter());
         let key = format!("{} {} {} {}", set.card, set.backend.name(), set.phase.name(), cache_name(set.eight));
-        grid::write(&mut tables, &key, &surface.main);
+        grid::write(&mut text, &key, &surface.main);
         if let Some(window) = &surface.window {
-            grid::write(&mut tables, &format!("{key} window"), window);
+            grid::write(&mut text, &format!("{key} window"), window);
         }
     }
-    Ok(Fitted { table: head(&errors) + &tables, errors, notes: Vec::new() })
-}
-
-/// The head of the file: source, meaning, errors.
-fn head(errors: &[stats::Line]) -> String {
-    use std::fmt::Write;
-    let mut out = String::from(
-        "# Grouped attention: hundredths of the natural logarithm of measured over modelled time.\n\
-         # Written by `cargo xtask fit attention` from measurements of ai-dynamo/aiconfigurator (Apache-2.0, commit\n\
-         # 095f58a51c4c) and casys-kaist/LLMServingSim (MIT, commit 5daddb21a545).\n\
-         # Absolute error on shapes left out of the fit, median and 90th percentile:\n",
-    );
-    for line in errors {
-        let (median, p90) = (line.median() * 100.0, line.p90() * 100.0);
-        let _ = writeln!(out, "# {} {} {}: {median:.1}% {p90:.1}%", line.card, line.backend, line.kind);
-    }
-    out
+    let mut mixed = Vec::new();
+    read_mixed(perf, &mut mixed)?;
+    let more = tables::fit_all("", "", &mixed);
+    errors.extend(more.errors);
+    let body =
+        more.table.lines().filter(|line| !line.starts_with('#')).fold(String::new(), |all, line| all + line + "\n");
+    Ok(Fitted { table: head("Grouped attention", "attention", &errors) + &text + &body, errors, notes: Vec::new() })
 }

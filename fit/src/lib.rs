@@ -7,12 +7,15 @@ pub mod collective;
 pub mod dense;
 pub mod gemm;
 pub mod held;
+pub mod latent;
 pub mod lattice;
 pub mod moe;
+pub mod recurrent;
 pub mod rows;
 pub mod smooth;
 pub mod stats;
 pub mod surface;
+pub mod tables;
 
 use std::path::Path;
 
@@ -35,6 +38,8 @@ pub type Fitter = fn(&Path) -> Result<Fitted>;
 pub const FAMILIES: &[(&str, &str, Fitter)] = &[
     ("gemm", "gemm.txt", gemm::fit),
     ("attention", "attention.txt", attention::fit),
+    ("latent", "latent.txt", latent::fit),
+    ("recurrent", "recurrent.txt", recurrent::fit),
     ("moe", "moe.txt", moe::fit),
     ("collective", "collective.txt", collective::fit),
 ];

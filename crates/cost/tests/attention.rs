@@ -104,7 +104,7 @@ proptest! {
         let kernels = kernels(HOMES[home].card, Some(Backend::ALL[backend]));
         let at = |context| kernels.time(&generation(batch, context, None, 2.0), &WORK).seconds;
         // Measured kernels get quicker here and there, where they begin to split keys.
-        prop_assert!(at(2.0 * context) > 0.85 * at(context), "{} {}", at(context), at(2.0 * context));
+        prop_assert!(at(2.0 * context) > 0.8 * at(context), "{} {}", at(context), at(2.0 * context));
     }
 
     #[test]
@@ -114,6 +114,6 @@ proptest! {
         let kernels = kernels(HOMES[home].card, Some(Backend::ALL[backend]));
         let at = |batch| kernels.time(&generation(batch, context, None, 2.0), &WORK).seconds;
         let (one, two) = (at(batch), at(2.0 * batch));
-        prop_assert!(two > 0.85 * one && two < 3.2 * one, "{one} {two}");
+        prop_assert!(two > 0.8 * one && two < 4.0 * one, "{one} {two}");
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn generation(card: &Card, shape: &Grouped) -> f64 {
     let packed = group > 1.0 && shape.window.is_none();
     let (compute, reads) = if packed {
         let ctas = shape.batch * shape.kv_heads * (group / ROWS).ceil();
-        ((ctas * blocks / card.sms).max(blocks.min(2.0)) * step, 1.0)
+        ((ctas * (blocks + 2.0 * ENDS) / card.sms).max(blocks.min(2.0)) * step, 1.0)
     } else {
         let waves = (shape.batch * shape.heads / card.sms).ceil();
         (waves * (blocks + ENDS) * step, readings(card, group, card.sms / shape.batch, one))

@@ -7,6 +7,9 @@ use crate::Hardware;
 /// Seconds from the start of a kernel to its end when there is next to nothing to do. Of the order of what all engines
 /// show for one short sequence (7 to 13 µs on five cards); the tables correct it.
 pub const FLOOR: f64 = 6e-6;
+/// Seconds of a thread block before its first key arrives: what 2 048 of them over short contexts take on five cards, 3 to
+/// 5 µs a wave.
+const ENTRY: f64 = 3e-6;
 /// Query rows of a tile in kernels other than FlashAttention 2.
 const TILE: f64 = 128.0;
 /// Part of the 16-bit peak that long prompts reach.
@@ -37,7 +40,7 @@ impl Card {
     }
 
     /// Which part of so many bytes is still in the level-2 cache when a kernel runs again: all or nothing, with a soft edge.
-    pub(super) fn resident(&self, bytes: f64) -> f64 {
+    pub fn resident(&self, bytes: f64) -> f64 {
         if self.l2 <= 0.0 {
             return 0.0;
         }
@@ -163,11 +166,15 @@ pub(super) fn keys_seen(shape: &Grouped) -> f64 {
     }
 }
 
-/// Keys and values read once at nine tenths of the bandwidth, twice as fast out of the level-2 cache; queries and results.
+/// Keys and values read once at nine tenths of the bandwidth, twice as fast out of the level-2 cache; queries and results;
+/// and what each sequence's key head costs before its first key arrives.
 fn generation(card: &Card, shape: &Grouped) -> f64 {
     let keys = shape.batch * shape.kv_heads * shape.seen() * shape.head_dim * 2.0 * shape.kv_bytes;
     let rows = shape.batch * shape.heads * shape.head_dim * 4.0;
-    FLOOR + keys / (card.bandwidth * 0.9 * (1.0 + card.resident(keys))) + rows / card.bandwidth
+    FLOOR
+        + keys / (card.bandwidth * 0.9 * (1.0 + card.resident(keys)))
+        + rows / card.bandwidth
+        + shape.batch * shape.kv_heads / card.sms * ENTRY
 }
 
 /// Pairs of query and key, tiles at the diagonal counted whole, in whole waves of tiles over the multiprocessors.

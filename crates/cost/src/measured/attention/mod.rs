@@ -1,7 +1,7 @@
 //! How long does attention take? Grouped attention of prompts and of new tokens, latent attention, and both kinds of work
 //! in one kernel.
 //!
-//! A time is that of a simple model of the kernel over the card's own rates ([`grouped`], [`flash2`] inside it), times a
+//! A time is that of a simple model of the kernel over the card's own rates ([`grouped`]), times a
 //! correction from a table fitted to measured kernels: the exponential of a value interpolated over keys or tokens, rows
 //! side by side, heads per key head and head width, and a second value where there is a window.
 //!
@@ -11,7 +11,7 @@
 
 mod flash2;
 pub mod grouped;
-mod latent;
+pub mod latent;
 pub mod mixed;
 
 use std::collections::BTreeMap;
@@ -26,13 +26,13 @@ use crate::{Kernel, Work};
 pub const HUNDREDTHS: f64 = 10.0;
 
 /// Returns the time by the tables; `None` where they have nothing.
-pub(super) fn time(kernels: &Kernels, kernel: &Kernel, work: &Work) -> Option<Timed> {
+pub(super) fn time(kernels: &Kernels, kernel: &Kernel, _work: &Work) -> Option<Timed> {
     match kernel {
         Kernel::ContextAttention { .. } | Kernel::GenerationAttention { .. } => {
             grouped_time(kernels, &Card::new(&kernels.hardware)?, &case(kernel)?)
         }
         Kernel::ContextLatent { .. } | Kernel::GenerationLatent { .. } | Kernel::LatentProduct { .. } => {
-            latent::time(kernels, kernel, work)
+            latent::time(kernels, kernel)
         }
         Kernel::Gemm { .. }
         | Kernel::Moe { .. }
@@ -103,14 +103,35 @@ pub const fn style(capability: (u8, u8), backend: Backend, eight: bool) -> Style
     }
 }
 
-/// The tables, read when first asked for.
+/// All of the file's tables.
+struct File {
+    /// One kind of work in a kernel.
+    apart: BTreeMap<Key, Fitted>,
+    /// Both kinds in one kernel of FlashAttention 2, by card.
+    mixed: BTreeMap<&'static str, Grid>,
+}
+
+/// The tables of kernels with one kind of work.
 fn tables() -> &'static BTreeMap<Key, Fitted> {
-    static TABLES: OnceLock<BTreeMap<Key, Fitted>> = OnceLock::new();
-    TABLES.get_or_init(|| {
+    &file().apart
+}
+
+/// The tables of kernels with both kinds.
+fn mixed_tables() -> &'static BTreeMap<&'static str, Grid> {
+    &file().mixed
+}
+
+/// The file, read when first asked for.
+fn file() -> &'static File {
+    static FILE: OnceLock<File> = OnceLock::new();
+    FILE.get_or_init(|| {
         // The file is compiled in and a test reads it: one that cannot be read speaks for nothing.
         let mut read = grid::parse(include_str!("../../../data/attention.txt")).unwrap_or_default();
-        let mut found = BTreeMap::new();
+        let (mut found, mut mixed) = (BTreeMap::new(), BTreeMap::new());
         for home in &HOMES {
+            if let Some(grid) = read.remove(&format!("{} vllm mixed bf16", home.card)) {
+                mixed.insert(home.card, grid);
+            }
             for backend in Backend::ALL {
                 for phase in [Phase::Context, Phase::Generation] {
                     for eight in [false, true] {
@@ -122,7 +143,7 @@ fn tables() -> &'static BTreeMap<Key, Fitted> {
                 }
             }
         }
-        found
+        File { apart: found, mixed }
     })
 }
 

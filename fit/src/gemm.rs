@@ -195,7 +195,7 @@ fn table(hardware: &Hardware, base: Base, samples: &[Sample]) -> Table {
 }
 
 /// The points of an axis that lie inside what was measured, and its ends.
-fn within(points: &[f64], seen: &[f64]) -> Vec<f64> {
+pub fn within(points: &[f64], seen: &[f64]) -> Vec<f64> {
     let (Some(first), Some(last)) = (seen.first(), seen.last()) else { return vec![1.0] };
     let mut axis: Vec<f64> = points.iter().copied().filter(|point| point > first && point < last).collect();
     axis.insert(0, *first);

@@ -14,6 +14,7 @@ pub mod recurrent;
 pub mod rows;
 pub mod smooth;
 pub mod stats;
+pub mod stream;
 pub mod surface;
 pub mod tables;
 
@@ -42,6 +43,7 @@ pub const FAMILIES: &[(&str, &str, Fitter)] = &[
     ("recurrent", "recurrent.txt", recurrent::fit),
     ("moe", "moe.txt", moe::fit),
     ("collective", "collective.txt", collective::fit),
+    ("stream", "stream.txt", stream::fit),
 ];
 
 /// Fits the families asked for (all when none is), writes their tables into `data` or only compares, and prints the errors

@@ -196,7 +196,7 @@ fn products(perf: &Path, folder: &str) -> Result<Vec<Named>> {
 impl Dense {
     fn fit(&self, wave: f64, few: impl Fn(&Named) -> bool) -> Table {
         let samples: Vec<Sample> = self.all.iter().filter(|one| few(one)).map(|one| one.sample).collect();
-        table(&self.hardware, Base { floor: FLOOR, wave, kept: 0.0, host: 0.0 }, &samples)
+        table(&self.hardware, Base { floor: FLOOR, wave, kept: 0.0, narrow: 0.0, host: 0.0 }, &samples)
     }
 
     /// Tokens, and predicted over measured time.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use plimsoll_cost::Format;
 use plimsoll_cost::hardware::Hardware;
 use plimsoll_cost::measured::gemm::{Base, Product, Read, Table, write};
+use plimsoll_cost::measured::stream::FLOOR;
 
 use crate::held::held_out;
 use crate::rows::{self, Rows};
@@ -18,7 +19,9 @@ use crate::{Fitted, card};
 const HEAD: &str = "\
 # How long matrix products took, over the model in crates/cost/src/measured/gemm.rs. Written by `cargo xtask fit gemm`.
 # [card engine format base]: nanoseconds of the smallest product, thousandths of the waves' unevenness that shows,
-# kilobytes up to which the benchmark's matrices stayed in the level-2 cache (0: no difference), nanoseconds of the host's launch where they hide the kernel's (0: measured in a CUDA graph).
+# kilobytes up to which the benchmark's matrices stayed in the level-2 cache (0: no difference), nanoseconds of narrowing the
+# inputs that were measured with the product, nanoseconds of the host's launch where they hide the kernel's (0: in a CUDA
+# graph).
 # [card engine format]: thousandths of ln(measured / modelled).
 # Fitted from measurements of aiconfigurator (Apache-2.0, NVIDIA, commit 095f58a51c4c) and, for rtx-4090 and rtx-pro-6000,
 # of LLMServingSim (MIT, commit 5daddb21a545).
@@ -58,11 +61,23 @@ pub fn fit(perf: &Path) -> Result<Fitted> {
     for measured in rows::list(perf, "gemm")? {
         let hardware = card::hardware(measured.card)?;
         let rows = rows::parquet(&measured.path)?;
+        let mut half = 0.0;
         for (format, samples) in by_format(&rows).with_context(|| measured.path.display().to_string())? {
             // aiconfigurator, collector/vllm/collect_gemm.py: use_cuda_graph=gemm_type != "fp8_block".
             let eager = measured.backend == "vllm" && format == Format::Fp8Block;
-            let base =
-                Base { floor: floor(&samples), wave: 0.0, kept: 0.0, host: if eager { host(&samples) } else { 0.0 } };
+            let floor = if eager { host(&samples) } else { floor(&samples) };
+            if format == Format::Bf16 {
+                half = floor;
+            }
+            // The 16-bit products of a file come first. Where the host hides the kernels, one launch is assumed.
+            let narrow = match format {
+                Format::Fp8Block if eager => FLOOR,
+                Format::Fp8 | Format::Fp8Block | Format::Nvfp4 => (floor - half).max(0.0),
+                Format::Bf16 | Format::Int8 | Format::Int8Weight | Format::Int4Weight => 0.0,
+                Format::Mxfp4Weight | Format::Mxfp4 | Format::Weight(_) => 0.0,
+            };
+            let host = if eager { floor } else { 0.0 };
+            let base = Base { floor, wave: 0.0, kept: 0.0, narrow, host };
             let who = (measured.card, measured.backend.as_str(), &*format.name());
             one(&mut fitted, &hardware, base, &samples, who);
         }
@@ -144,7 +159,7 @@ fn floor(samples: &[Sample]) -> f64 {
 /// another kernel.
 fn host(samples: &[Sample]) -> f64 {
     let small = |width: f64| (256.0..=1024.0).contains(&width);
-    let seconds = part(samples, 0.75, |p| p.m <= DECODING && small(p.n) && small(p.k));
+    let seconds = part(samples, 0.95, |p| p.m <= DECODING && small(p.n) && small(p.k));
     (seconds * 1e9).round() * 1e-9
 }
 

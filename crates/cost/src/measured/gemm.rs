@@ -15,7 +15,10 @@
 //! A worked number: 16 tokens through 4096 × 4096 16-bit weights on an H100 SXM: 33.6 MB of weights, 0.1 MB in and 0.1 MB
 //! out over 0.85 × 3.35 TB/s are 11.9 µs; with vLLM's floor of 2.7 µs and a correction of some −0.05 it takes 14 µs.
 //!
-//! Two things in the measurements are not so in a running engine, and are taken out:
+//! Three things in the measurements are not so in a running engine, or are operators of their own there, and are taken out:
+//! - The benchmark times the layer, which narrows its inputs to 8 or 4 bits first, in TensorRT-LLM with a scale that it works
+//!   out each time (`collector/trtllm/collect_gemm.py`: its dynamic path). An engine fuses that into the kernel before, or it
+//!   is an operator that is counted by itself. Its launch is what small products of the format take longer than 16-bit ones.
 //! - The benchmark repeats one to six matrices, which the L40S's level-2 cache keeps; an engine's matrix was last read a step
 //!   ago. The model has both cases; and no product is faster than 0.9 of reading its matrix at the card's bandwidth.
 //! - vLLM's `fp8_block` was measured without a CUDA graph (`use_cuda_graph=gemm_type != "fp8_block"`), small products
@@ -60,6 +63,8 @@ pub struct Base {
     /// Bytes up to which the benchmark's matrices stayed in the level-2 cache between its runs; 0 where that made no
     /// difference.
     pub kept: f64,
+    /// Seconds of the launches that narrow the inputs, measured with the product; 0 where none was.
+    pub narrow: f64,
     /// Seconds that the host needed for a launch where they hide the kernel's; 0 where measured in a CUDA graph.
     pub host: f64,
 }
@@ -67,15 +72,18 @@ pub struct Base {
 /// Where a matrix is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// From the card's memory, as in an engine, where a step has run since it was last read.
+    /// From the card's memory, as in an engine, where a step has run since it was last read; the product alone.
     Anew,
-    /// From the level-2 cache where it has stayed there, as in a benchmark that repeats it.
+    /// From the level-2 cache where it has stayed there, as in a benchmark that repeats it; inputs narrowed on the way.
     Again,
 }
 
 /// How much faster than the memory the level-2 cache gives matrices. L40S, fp8 matrices of 8 to 16 MB in aiconfigurator's
 /// measurements: 2.1 times the memory's data sheet, of which matrices too large for the cache reach 0.8.
 const CACHE_RATE: f64 = 2.5;
+
+/// The part of a measured layer that its product takes at least, whatever narrowing the inputs is thought to take. Assumed.
+const LEFT: f64 = 0.2;
 
 /// The measured formats, in the order in which tables are kept.
 pub const FORMATS: [Format; 9] = [
@@ -184,7 +192,22 @@ impl Table {
     /// Returns the seconds, and whether the shape lies inside the measured range.
     pub fn seconds(&self, hardware: &Hardware, product: &Product, read: Read) -> (f64, bool) {
         let (correction, inside) = self.corrected(product);
-        (product.modelled(hardware, &self.base, read) * libm::exp(correction), inside)
+        let measured = product.modelled(hardware, &self.base, read) * libm::exp(correction);
+        let seconds = match read {
+            Read::Again => measured,
+            Read::Anew => (measured - self.narrowing(hardware, product)).max(measured * LEFT),
+        };
+        (seconds, inside)
+    }
+
+    /// Seconds of narrowing the inputs, which were measured with the product: the launches, and the bytes from and to the
+    /// level-2 cache.
+    fn narrowing(&self, hardware: &Hardware, product: &Product) -> f64 {
+        if self.base.narrow <= 0.0 {
+            return 0.0;
+        }
+        let bytes = product.m * product.k * (2.0 + product.input_bytes());
+        self.base.narrow + bytes / (2.0 * hardware.bandwidth)
     }
 
     fn corrected(&self, product: &Product) -> (f64, bool) {
@@ -212,11 +235,14 @@ fn read(text: &str) -> Result<Vec<Option<Table>>, String> {
                 let key = format!("{} {} {}", home.card, backend.name(), format.name());
                 let numbers = parsed.remove(&format!("{key} base"));
                 found.push(match (numbers.as_ref().map(|grid| grid.values.as_slice()), parsed.remove(&key)) {
-                    (Some([floor, wave, kept, host]), Some(correction)) if (2..=3).contains(&correction.axes.len()) => {
+                    (Some([floor, wave, kept, narrow, host]), Some(correction))
+                        if (2..=3).contains(&correction.axes.len()) =>
+                    {
                         let base = Base {
                             floor: f64::from(*floor) * 1e-9,
                             wave: f64::from(*wave) * 1e-3,
                             kept: f64::from(*kept) * 1e3,
+                            narrow: f64::from(*narrow) * 1e-9,
                             host: f64::from(*host) * 1e-9,
                         };
                         Some(Table { base, correction })
@@ -235,9 +261,9 @@ fn read(text: &str) -> Result<Vec<Option<Table>>, String> {
 
 /// Writes a table in the file's form.
 pub fn write(out: &mut String, key: &str, table: &Table) {
-    let Base { floor, wave, kept, host } = table.base;
-    let numbers = [floor * 1e9, wave * 1e3, kept * 1e-3, host * 1e9].map(|number| number.round() as i32);
-    let axes = vec![("floor_wave_kept_host".to_owned(), vec![1.0, 2.0, 3.0, 4.0])];
+    let Base { floor, wave, kept, narrow, host } = table.base;
+    let numbers = [floor * 1e9, wave * 1e3, kept * 1e-3, narrow * 1e9, host * 1e9].map(|number| number.round() as i32);
+    let axes = vec![("floor_wave_kept_narrow_host".to_owned(), vec![1.0, 2.0, 3.0, 4.0, 5.0])];
     grid::write(out, &format!("{key} base"), &Grid { axes, values: numbers.to_vec() });
     grid::write(out, key, &table.correction);
 }

@@ -6,10 +6,11 @@ use plimsoll_plan::Plan;
 
 use crate::engine::Overhead;
 use crate::hardware::{Given, Hardware};
+use crate::measured::attention::mixed;
 use crate::measured::{MBU, MFU};
 use crate::memo::{Axis, Line, Plane};
 use crate::operators::Options;
-use crate::{Backend, Basis, Error, Inventory, Kernels, Operator, Shape};
+use crate::{Backend, Basis, Error, Family, Inventory, Kernel, Kernels, Operator, Shape};
 
 /// What the user says in place of the catalogue and of what was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -192,6 +193,11 @@ impl Predictor {
             found.bases[timed.basis as usize] += seconds;
             found.ideal += self.kernels.ideal(&operator.work) * operator.runs;
         }
+        if shape.decodes > 0 && !shape.chunks.is_empty() {
+            let (more, basis) = together(&self.kernels, &self.scratch);
+            found.families[Family::Attention as usize] += more;
+            found.bases[basis as usize] += more;
+        }
         let kernels = found.kernels();
         found.seconds = self.overhead.on(kernels, sequences(shape));
         found.overhead = found.seconds - kernels;
@@ -220,7 +226,14 @@ impl Predictor {
         if shape.sampled > 0 {
             all += memo.sampled.at(sampled, |sampled| sum(&mut |into| inventory.per_token(0.0, sampled, into)));
         }
-        if shape.decodes > 0 {
+        if !shape.chunks.is_empty() {
+            // Tiles of queries make a chunk's time jump from one token to the next, and few steps have chunks: not
+            // remembered.
+            all += sum(&mut |into| inventory.attention(shape, into));
+            if shape.decodes > 0 {
+                all += together(kernels, scratch).0;
+            }
+        } else if shape.decodes > 0 {
             let context = shape.decode_context as f64 / decodes;
             all += memo
                 .full
@@ -233,12 +246,6 @@ impl Predictor {
                 all -= memo.common.at(decodes, |n| sum(&mut |into| inventory.decode(n, 0.0, 0.0, into)));
             }
         }
-        // Tiles of queries make a chunk's time jump from one token to the next, and few steps have chunks: not remembered.
-        let count = shape.chunks.len() as f64;
-        for chunk in &shape.chunks {
-            let (tokens, context) = (f64::from(chunk.tokens), f64::from(chunk.context));
-            all += sum(&mut |into| inventory.chunk(count, tokens, context, into)) / count;
-        }
         self.overhead.on(all, sequences(shape))
     }
 }
@@ -248,6 +255,42 @@ impl Predictor {
     pub const fn looked(&self) -> &Predicted {
         &self.looked
     }
+}
+
+/// What it adds to the operators' times that pieces of prompts and single tokens run in one kernel, where the engine does
+/// so: less than nothing where that is faster. Each piece's operator stands for its part of a batch of pieces like it.
+fn together(kernels: &Kernels, operators: &[Operator]) -> (f64, Basis) {
+    let (mut more, mut worst) = (0.0, Basis::Measured);
+    if kernels.stated.is_some() {
+        return (0.0, Basis::Roofline);
+    }
+    for single in operators {
+        let Kernel::GenerationAttention { heads, kv_heads, head_dim, window, .. } = single.kernel else { continue };
+        let alone = kernels.time(&single.kernel, &single.work);
+        let pieces = operators.iter().filter(|operator| match operator.kernel {
+            Kernel::ContextAttention { heads: h, kv_heads: kv, head_dim: d, window: w, .. } => {
+                (h, kv, d, w) == (heads, kv_heads, head_dim, window)
+            }
+            Kernel::Gemm { .. }
+            | Kernel::GenerationAttention { .. }
+            | Kernel::ContextLatent { .. }
+            | Kernel::GenerationLatent { .. }
+            | Kernel::LatentProduct { .. }
+            | Kernel::Moe { .. }
+            | Kernel::Recurrent { .. }
+            | Kernel::Stream { .. }
+            | Kernel::Collective { .. } => false,
+        });
+        for piece in pieces {
+            let (both, apart) = (
+                mixed::time(kernels, (&piece.kernel, &piece.work), (&single.kernel, &single.work)),
+                kernels.time(&piece.kernel, &piece.work).seconds + alone.seconds,
+            );
+            more += (both.seconds - apart) * piece.runs;
+            worst = worst.max(both.basis);
+        }
+    }
+    (more, worst)
 }
 
 /// Sequences that take part.

@@ -124,6 +124,11 @@ impl Inventory {
     pub fn fill(&self, shape: &Shape, into: &mut Vec<Operator>) {
         let tokens = shape.tokens() as f64 + f64::from(shape.padding);
         self.per_token(tokens, f64::from(shape.sampled), into);
+        self.attention(shape, into);
+    }
+
+    /// Adds attention (and recurrent scans) of a step.
+    pub fn attention(&self, shape: &Shape, into: &mut Vec<Operator>) {
         if shape.decodes > 0 {
             let (context, windowed) = (shape.decode_context as f64, shape.decode_windowed as f64);
             self.decode(f64::from(shape.decodes), context, windowed, into);

@@ -7,7 +7,6 @@ use plimsoll_plan::Plan;
 use crate::engine::Overhead;
 use crate::hardware::{Given, Hardware};
 use crate::measured::attention::mixed;
-use crate::measured::collective::NETWORK;
 use crate::measured::{MBU, MFU};
 use crate::memo::{Axis, Line, Plane};
 use crate::operators::Options;
@@ -142,7 +141,7 @@ impl Predictor {
         };
         let (mfu, mbu) = (part("mfu", knobs.mfu)?, part("mbu", knobs.mbu)?);
         let mut kernels = Kernels::new(Hardware::new(gpu, &knobs.given)?, Backend::find(plan.engine));
-        let mut overhead = Overhead::of(plan);
+        let mut overhead = Overhead { layers: model.layers.len() as f64, ..Overhead::of(plan) };
         let mut assumptions = kernels.hardware.assumptions.clone();
         if mfu.is_some() || mbu.is_some() {
             kernels.stated = Some((mfu.unwrap_or(MFU), mbu.unwrap_or(MBU)));
@@ -158,30 +157,17 @@ impl Predictor {
                 return Err(Error::Knob { knob: "overhead", found: seconds, expected: "a time in seconds" });
             }
             Some(seconds) => {
-                overhead = Overhead { step: seconds, sequence: 0.0, hidden: false, ..overhead };
+                overhead = Overhead::stated(seconds);
             }
             None => {
                 assumptions.push(format!("beside its kernels a step takes {} ({})", overhead.words(), overhead.source))
             }
         }
         let machine = kernels.hardware.machine;
-        if plan.parallel.tp.saturating_mul(plan.parallel.pp) > machine && kernels.hardware.network.is_none() {
-            assumptions.push(format!(
-                "{machine} cards share a machine; between machines each has {:.0} GB/s in one direction (network)",
-                NETWORK / 1e9
-            ));
-        }
         let options = Options { machine, capability: kernels.hardware.capability, ..Options::default() };
         let inventory = Inventory::with(model, plan, &options)?;
         assumptions.extend(inventory.assumptions.iter().cloned());
-        let mut notes = inventory.notes.clone();
-        if plan.parallel.pp > 1 {
-            notes.push(format!(
-                "a step's tokens are shared by {} micro-batches that keep all stages busy: prompts that come alone take \
-                 longer, up to that many times, in a real pipeline",
-                plan.parallel.pp
-            ));
-        }
+        let notes = inventory.notes.clone();
         Ok(Predictor {
             inventory,
             kernels,
@@ -213,12 +199,9 @@ impl Predictor {
             found.bases[basis as usize] += more;
         }
         let kernels = found.kernels();
-        found.seconds = self.overhead.on(kernels, sequences(shape));
+        found.seconds = self.overhead.on(kernels, sequences(shape), !shape.chunks.is_empty());
         found.overhead = found.seconds - kernels;
-        // No step is faster than the card at its best; small operators that find their data in a cache may be.
-        let least = found.ideal.min(found.seconds);
-        found.low = (found.seconds * self.overhead.spread.0).max(least);
-        found.high = found.seconds * self.overhead.spread.1;
+        (found.low, found.high) = (found.seconds * self.overhead.spread.0, found.seconds * self.overhead.spread.1);
         found
     }
 
@@ -263,7 +246,7 @@ impl Predictor {
                 all -= memo.common.at(decodes, |n| sum(&mut |into| inventory.decode(n, 0.0, 0.0, into)));
             }
         }
-        self.overhead.on(all, sequences(shape))
+        self.overhead.on(all, sequences(shape), !shape.chunks.is_empty())
     }
 }
 

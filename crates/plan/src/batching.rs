@@ -141,6 +141,8 @@ pub struct SglangBatching {
     pub overlap: bool,
     /// Decode steps between two looks at the queue.
     pub continuous_decode_steps: u64,
+    /// Decode steps between two looks at what arrived (`scheduler_recv_interval`).
+    pub receive_interval: u64,
     /// Workers of data-parallel attention inside the replica, each with such a scheduler.
     pub workers: u64,
     /// Tokens verified at once where a drafter runs, else zero.

@@ -25,10 +25,12 @@ pub struct Scheduling {
     pub priority: Option<SglangPriority>,
     /// `num_continuous_decode_steps`.
     pub continuous_decode_steps: Option<u64>,
+    /// `scheduler_recv_interval`.
+    pub receive_interval: Option<u64>,
 }
 
 /// Options that change batches and that no setting holds.
-const UNMODELLED: [&str; 19] = [
+const UNMODELLED: [&str; 18] = [
     "default_priority_value",
     "disaggregation_mode",
     "enable_dynamic_chunking",
@@ -46,7 +48,6 @@ const UNMODELLED: [&str; 19] = [
     "prefill_decode_interval_min_bs",
     "radix_eviction_policy_config",
     "retraction_policy",
-    "scheduler_recv_interval",
     "speculative_algorithm",
 ];
 
@@ -78,6 +79,7 @@ impl Scheduling {
             eviction: choice(read, "radix_eviction_policy", &SglangEviction::ALL, version)?,
             priority,
             continuous_decode_steps: read.count("num_continuous_decode_steps", 1, 1 << 20)?,
+            receive_interval: read.count("scheduler_recv_interval", 0, 1 << 20)?,
         })
     }
 }
@@ -122,6 +124,7 @@ pub(super) fn batching(case: &Case<'_>, assessed: &Assessed) -> SglangBatching {
         priority: flags.priority,
         overlap: resolved.overlap,
         continuous_decode_steps: flags.continuous_decode_steps.unwrap_or(1),
+        receive_interval: flags.receive_interval.unwrap_or(1),
         workers: options.workers(),
         draft_tokens: resolved.draft.as_ref().map_or(0, |draft| draft.tokens),
         unmodelled: given(&options.given, UNMODELLED),

@@ -101,7 +101,7 @@ fn predictor() -> Predictor {
 fn with_cost<C: Cost>(name: &str, config: &Config, cost: &mut C, mut source: impl Source, jumps: bool) -> Outcome {
     let mut scheduler = Vllm::new(config.clone()).expect("settings that are taken");
     let begin = Instant::now();
-    let settings = Settings { jumps, verify: false };
+    let settings = Settings { jumps, verify: false, ..Settings::default() };
     let outcome = run(&mut scheduler, cost, &mut source, &mut Blind, settings).expect("a run that ends");
     let seconds = begin.elapsed().as_secs_f64();
     let (requests, steps) = (outcome.finished as f64 / seconds, outcome.steps as f64 / seconds);

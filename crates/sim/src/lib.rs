@@ -15,4 +15,4 @@ mod watch;
 
 pub use error::Error;
 pub use request::{Arrival, Request, Requests, Slot};
-pub use run::{Idle, Outcome, Rest, Settings, Step, Watch, run};
+pub use run::{Idle, Intake, Outcome, Rest, Settings, Step, Watch, run};

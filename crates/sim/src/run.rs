@@ -16,11 +16,28 @@ pub struct Settings {
     pub jumps: bool,
     /// Whether every conservation law is checked after every step; for tests.
     pub verify: bool,
+    /// When a scheduler learns of requests.
+    pub intake: Intake,
+}
+
+/// When a scheduler learns of requests that arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// Whether a step is formed while the one before it runs: it cannot hold what arrives meanwhile.
+    ///
+    /// vLLM 0.19.0, `v1/engine/core.py` (`step_with_batch_queue`); SGLang 0.5.9, `srt/managers/scheduler.py`
+    /// (`event_loop_overlap`); TensorRT-LLM 1.2, `_torch/pyexecutor/py_executor.py` (`_executor_loop_overlap`).
+    pub ahead: bool,
+    /// Steps of pure decoding between two looks at what arrived; prompts and pauses count as enough. 0 and 1: before every
+    /// step.
+    ///
+    /// SGLang 0.5.9, `srt/managers/scheduler_recv_skipper.py`.
+    pub interval: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { jumps: true, verify: false }
+        Settings { jumps: true, verify: false, intake: Intake::default() }
     }
 }
 
@@ -155,9 +172,11 @@ pub fn run<S: Scheduler, C: Cost, L: Source, W: Watch>(
 ) -> Result<Outcome, Error> {
     let jumps = settings.jumps && !watch.wants_batches();
     watch.begin(source.total());
-    let mut run = Run { scheduler, cost, source, watch, state: State::default() };
+    let mut run = Run { scheduler, cost, source, watch, intake: settings.intake, state: State::default() };
     let mut asked = 0;
     loop {
+        let idle = run.scheduler.waiting() == 0 && run.scheduler.running() == 0;
+        run.state.look(settings.intake, idle);
         run.admit()?;
         if run.state.outcome.partial {
             break;
@@ -196,9 +215,31 @@ struct State {
     shape: Shape,
     finished: Vec<Slot>,
     decoding: Vec<Slot>,
+    /// What arrived until then is known to the scheduler when it forms the next step.
+    seen: Nanos,
+    /// When the step that ran last began, and whether only decoding happened in it; none once it was looked at.
+    ran: Option<(Nanos, bool)>,
+    /// Steps of pure decoding since the last look at what arrived.
+    unseen: u32,
     /// Preemptions since the last token came out or a prompt got further than ever.
     barren: usize,
     outcome: Outcome,
+}
+
+impl State {
+    /// Settles what the next step can hold.
+    fn look(&mut self, intake: Intake, idle: bool) {
+        let ran = self.ran.take();
+        if idle {
+            (self.seen, self.unseen) = (self.now, 0);
+            return;
+        }
+        let Some((start, decoding)) = ran else { return };
+        self.unseen = if decoding { self.unseen.saturating_add(1) } else { u32::MAX };
+        if self.unseen >= intake.interval {
+            (self.seen, self.unseen) = (if intake.ahead { start } else { self.now }, 0);
+        }
+    }
 }
 
 struct Run<'a, S, C, L, W> {
@@ -206,13 +247,14 @@ struct Run<'a, S, C, L, W> {
     cost: &'a mut C,
     source: &'a mut L,
     watch: &'a mut W,
+    intake: Intake,
     state: State,
 }
 
 impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
     /// Takes in what has arrived.
     fn admit(&mut self) -> Result<(), Error> {
-        while self.source.peek()?.is_some_and(|at| at <= self.state.now) {
+        while self.source.peek()?.is_some_and(|at| at <= self.state.seen) {
             let Some(mut arrival) = self.source.take()? else { break };
             // A sequence ends where the engine's longest does, after one token at least.
             let room = self.scheduler.longest().saturating_sub(arrival.prompt.len()).max(1);
@@ -247,6 +289,8 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
 
     /// Lets time pass without a step.
     fn wait_until(&mut self, until: Nanos) {
+        // Who waits for something to happen looks at what arrives.
+        self.state.seen = self.state.seen.max(until).max(self.state.now);
         if until > self.state.now {
             self.watch.idle(&Idle {
                 from: self.state.now,
@@ -278,6 +322,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
                 None => Err(self.stuck()),
             };
         }
+        state.ran = Some((state.now, state.batch.entries.iter().all(|entry| entry.tokens == 1)));
         state.shape.clear();
         shape(&state.batch, &state.requests, self.cost.window(), &mut state.shape);
         let start = state.now;
@@ -406,8 +451,15 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         let mut window = Windowed::new(&state.decoding, &state.requests, self.cost.window());
         let decodes = state.shape.decodes;
         let mut steps = 0;
-        while steps < most && state.now < next && self.scheduler.tick() {
+        while steps < most {
+            if steps > 0 {
+                state.look(self.intake, false);
+            }
+            if next <= state.seen || !self.scheduler.tick() {
+                break;
+            }
             let start = state.now;
+            state.ran = Some((start, true));
             let end = start + self.cost.step(&state.shape).max(Nanos::new(1));
             state.now = end;
             if steps > 0 {

@@ -11,7 +11,7 @@ use plimsoll_sim::cost::{Cost, Shape};
 use plimsoll_sim::load::List;
 use plimsoll_sim::schedule::Occupancy;
 use plimsoll_sim::schedule::sglang::{Config, Policy, Retraction, Sglang};
-use plimsoll_sim::{Arrival, Error, Outcome, Requests, Settings, Slot, Step, Watch, run};
+use plimsoll_sim::{Arrival, Error, Intake, Outcome, Requests, Settings, Slot, Step, Watch, run};
 use plimsoll_units::Nanos;
 
 /// Random words from a seed (SplitMix64).
@@ -186,7 +186,8 @@ fn simulate(seed: u64, settings: Settings) -> (Result<Outcome, Error>, Notes, Sg
 
 /// Returns how many requests lost their places, how many tokens were cached, and how many steps were within stretches.
 fn check(seed: u64) -> (u64, u64, usize) {
-    let (outcome, stepped, engine) = simulate(seed, Settings { jumps: false, verify: true });
+    let intake = Intake { ahead: seed.is_multiple_of(2), interval: (seed / 2 % 4) as u32 };
+    let (outcome, stepped, engine) = simulate(seed, Settings { jumps: false, verify: true, intake });
     let outcome = match outcome {
         Ok(outcome) => outcome,
         // Retracted, a request may need a page more than when it came, and then never passes admission by length.
@@ -203,7 +204,7 @@ fn check(seed: u64) -> (u64, u64, usize) {
     let (free, cached) = engine.available();
     let pool = engine.config().max_total_tokens / u64::from(engine.config().page_size.get());
     assert_eq!(free + cached, pool * u64::from(engine.config().page_size.get()), "all is given back");
-    let (jumped_outcome, mut jumped, jumper) = simulate(seed, Settings { jumps: true, verify: true });
+    let (jumped_outcome, mut jumped, jumper) = simulate(seed, Settings { jumps: true, verify: true, intake });
     assert_eq!(jumped_outcome.unwrap(), outcome, "a jump does what steps do");
     let stretched = std::mem::take(&mut jumped.stretched);
     assert_eq!(jumped, stepped, "a jump does what steps do");

@@ -9,7 +9,7 @@ use plimsoll_sim::cost::{Cost, Shape};
 use plimsoll_sim::load::List;
 use plimsoll_sim::schedule::Occupancy;
 use plimsoll_sim::schedule::vllm::{Config, Policy, Rules, Vllm};
-use plimsoll_sim::{Arrival, Outcome, Request, Requests, Settings, Slot, Step, Watch, run};
+use plimsoll_sim::{Arrival, Intake, Outcome, Request, Requests, Settings, Slot, Step, Watch, run};
 use plimsoll_units::Nanos;
 use proptest::prelude::*;
 
@@ -280,7 +280,8 @@ fn go(seed: u64, jumps: bool) -> Option<(Result<Outcome, String>, Eyes, Left)> {
     let fits =
         !(by_priority && rules.keeps_victims_tokens) && arrivals.iter().all(|arrival| fits_alone(&config, arrival));
     let mut source = List::new(arrivals);
-    let outcome = run(&mut scheduler, &mut Odd, &mut source, &mut eyes, Settings { jumps, verify: true });
+    let intake = Intake { ahead: seed.is_multiple_of(2), interval: (seed / 2 % 4) as u32 };
+    let outcome = run(&mut scheduler, &mut Odd, &mut source, &mut eyes, Settings { jumps, verify: true, intake });
     let pool = scheduler.cache().pool();
     let left = pool.queue().map(|block| (block, pool.state(block), pool.key(block))).collect();
     if let Ok(outcome) = &outcome {
@@ -341,7 +342,14 @@ fn most_steps_of_a_long_decode_are_jumped_over() {
         let mut eyes = Eyes::default();
         let mut scheduler = Vllm::new(config).unwrap();
         let mut source = List::new(arrivals.collect());
-        run(&mut scheduler, &mut Odd, &mut source, &mut eyes, Settings { jumps: true, verify: true }).unwrap();
+        run(
+            &mut scheduler,
+            &mut Odd,
+            &mut source,
+            &mut eyes,
+            Settings { jumps: true, verify: true, ..Settings::default() },
+        )
+        .unwrap();
         assert!(eyes.stretched * 10 > eyes.steps.len() * 9, "{} of {}", eyes.stretched, eyes.steps.len());
     }
 }

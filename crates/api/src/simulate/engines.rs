@@ -2,6 +2,7 @@
 
 use plimsoll_kv::Fit;
 use plimsoll_plan::{Batching, Plan};
+use plimsoll_sim::Intake;
 use plimsoll_sim::schedule::plain::{self, Layout, Plain, Prefill};
 use plimsoll_sim::schedule::sglang::Sglang;
 use plimsoll_sim::schedule::trtllm::TrtLlm;
@@ -32,6 +33,8 @@ pub(super) struct Setup {
     pub(super) prefix_caching: bool,
     /// Tokens of a block.
     pub(super) block_tokens: Option<u64>,
+    /// When the scheduler learns of requests.
+    pub(super) intake: Intake,
     /// What a reader should know.
     pub(super) notes: Vec<String>,
 }
@@ -131,6 +134,7 @@ fn plain_setup(of: &Batching, batched: &str, cache: &str) -> Result<Setup, Error
         kv: cache.to_owned(),
         prefix_caching: false,
         block_tokens: (cache == "paged").then_some(limits.block_tokens),
+        intake: Intake::default(),
         notes: Vec::new(),
     })
 }

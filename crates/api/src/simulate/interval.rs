@@ -1,11 +1,12 @@
 //! How sure are the times? The same run with steps as fast and as slow as one in ten measured ones is.
 
 use plimsoll_plan::Plan;
+use plimsoll_sim::load::frontend::Frontend;
 use plimsoll_sim::metrics::Metrics;
 use plimsoll_sim::{Settings, Watch};
 
 use super::answer::{BetweenAnswer, IntervalAnswer, SimulateAnswer, TimesAnswer};
-use super::{SimulateRequest, Time, engines, load, measured, objectives, serve, time};
+use super::{SimulateRequest, Time, engines, frontend, load, measured, objectives, serve, time};
 use crate::plan::Prepared;
 use crate::{Desk, Error};
 
@@ -49,9 +50,10 @@ pub(super) fn add(
         let mut time = Time::Predicted(predictor.clone(), factor);
         let mut nobody = Nobody;
         let mut metrics = (Metrics::new(objectives(request)?, measured(request)?), &mut nobody as &mut dyn Watch);
-        let settings = Settings { jumps: !request.step_by_step, ..Settings::default() };
         let Some(setup) = engines::setups(&request.compare, plan)?.pop() else { return Ok(()) };
-        let outcome = serve(setup.machine, &mut time, &mut load.source, &mut metrics, settings)?;
+        let settings = Settings { jumps: !request.step_by_step, intake: setup.intake, ..Settings::default() };
+        let mut source = Frontend::new(&mut load.source, frontend(request, plan));
+        let outcome = serve(setup.machine, &mut time, &mut source, &mut metrics, settings)?;
         let head = super::head(prepared, plan, String::new(), setup.kv, setup.block_tokens);
         ends.push(SimulateAnswer::new(head, &answer.measured.part, &metrics.0.summary(), &outcome));
     }

@@ -8,10 +8,12 @@ mod load;
 mod own;
 mod request;
 
+use plimsoll_cost::engine::Overhead;
 use plimsoll_cost::hardware::Given;
 use plimsoll_plan::{Plan, Verdict};
 use plimsoll_sim::cost::{Cost, Fixed, Knobs, Predictor, Shape};
 use plimsoll_sim::load::AnySource;
+use plimsoll_sim::load::frontend::{Delay, Frontend};
 use plimsoll_sim::metrics::{Measured, Metrics, Objectives};
 use plimsoll_sim::schedule::Scheduler;
 use plimsoll_sim::{Outcome, Settings, Watch};
@@ -98,9 +100,10 @@ fn one(
     let mut load = load::open(request, desk)?;
     let mut time = time(request, desk, prepared, plan)?;
     let mut metrics = (Metrics::new(objectives(request)?, measured(request)?), watch);
-    let settings = Settings { jumps: !request.step_by_step, ..Settings::default() };
-    let Setup { machine, batching, kv, prefix_caching, block_tokens, notes } = setup;
-    let outcome = serve(machine, &mut time, &mut load.source, &mut metrics, settings)?;
+    let Setup { machine, batching, kv, prefix_caching, block_tokens, intake, notes } = setup;
+    let settings = Settings { jumps: !request.step_by_step, intake, ..Settings::default() };
+    let mut source = Frontend::new(&mut load.source, frontend(request, plan));
+    let outcome = serve(machine, &mut time, &mut source, &mut metrics, settings)?;
     if outcome.arrived == 0 && !outcome.partial {
         return Err(Error::Request(format!("{}: holds no request", load.words)));
     }
@@ -127,6 +130,16 @@ fn one(
     Ok(answer)
 }
 
+/// How long requests are under way to the scheduler: not at all where steps take a fixed time, or where the user says what
+/// there is beside the kernels.
+fn frontend(request: &SimulateRequest, plan: &Plan) -> Delay {
+    if request.cost.fixed_us.is_some() || request.cost.overhead_us.is_some() {
+        return Delay::default();
+    }
+    let overhead = Overhead::of(plan);
+    Delay { request: overhead.request, token: overhead.prompt_token }
+}
+
 /// What of the answer is known before, the workload aside.
 fn head(prepared: &Prepared, plan: &Plan, cost: String, kv: String, block_tokens: Option<u64>) -> SimulateHead {
     let heads = heads::of(prepared, plan);
@@ -149,7 +162,7 @@ fn head(prepared: &Prepared, plan: &Plan, cost: String, kv: String, block_tokens
 fn serve(
     machine: Machine,
     time: &mut Time,
-    source: &mut AnySource,
+    source: &mut Frontend<'_, AnySource>,
     watch: &mut (Metrics, &mut dyn Watch),
     settings: Settings,
 ) -> Result<Outcome, Error> {
@@ -165,7 +178,7 @@ fn serve(
 fn go<S: Scheduler>(
     scheduler: &mut S,
     time: &mut Time,
-    source: &mut AnySource,
+    source: &mut Frontend<'_, AnySource>,
     watch: &mut (Metrics, &mut dyn Watch),
     settings: Settings,
 ) -> Result<Outcome, Error> {

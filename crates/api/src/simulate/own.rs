@@ -9,6 +9,7 @@ use plimsoll_plan::batching::{
     TensorRtLlmPolicy, VllmBatching, VllmPolicy,
 };
 use plimsoll_plan::engine::vllm::kv::Kind;
+use plimsoll_sim::Intake;
 use plimsoll_sim::schedule::sglang::{self, Sglang};
 use plimsoll_sim::schedule::trtllm::{self, TrtLlm};
 use plimsoll_sim::schedule::vllm::{self, Vllm};
@@ -36,13 +37,6 @@ fn own_vllm(of: &VllmBatching, prefix_caching: bool) -> Result<Setup, Error> {
             "vLLM {} runs the V0 engine with this launch, whose scheduler is not modelled; V1's from 0.11 on is",
             of.version
         )));
-    }
-    if of.async_scheduling {
-        notes.push(
-            "steps are scheduled one after another; asynchronous scheduling, which this launch has, forms each step while \
-             the one before it runs"
-                .to_owned(),
-        );
     }
     if of.draft_tokens > 0 {
         notes.push(speculative());
@@ -93,6 +87,7 @@ fn own_vllm(of: &VllmBatching, prefix_caching: bool) -> Result<Setup, Error> {
         kv: "paged".to_owned(),
         prefix_caching,
         block_tokens: block_tokens.map(u64::from),
+        intake: Intake { ahead: of.async_scheduling, ..Intake::default() },
         notes,
     })
 }
@@ -186,6 +181,7 @@ fn own_sglang(of: &SglangBatching, prefix_caching: bool) -> Result<Setup, Error>
         kv: "paged".to_owned(),
         prefix_caching,
         block_tokens: Some(of.page_size),
+        intake: Intake { ahead: of.overlap, interval: narrow("scheduler_recv_interval", of.receive_interval)? },
         notes,
     })
 }
@@ -266,6 +262,7 @@ fn own_trtllm(of: &TensorRtLlmBatching, prefix_caching: bool) -> Result<Setup, E
         kv: "paged".to_owned(),
         prefix_caching,
         block_tokens: Some(of.tokens_per_block),
+        intake: Intake { ahead: of.overlap, ..Intake::default() },
         notes,
     })
 }

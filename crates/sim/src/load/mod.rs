@@ -1,5 +1,6 @@
 //! Which requests come, and when? Workloads behind one trait: traces, synthetic arrivals, clients that wait for answers.
 
+pub mod frontend;
 mod length;
 mod notes;
 mod number;

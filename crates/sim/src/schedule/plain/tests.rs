@@ -14,7 +14,7 @@ impl Watch for Quiet {}
 
 fn play<C: Cost, W: Watch>(config: Config, asks: &[Ask], mut cost: C, jumps: bool, watch: &mut W) -> Outcome {
     let mut plain = Plain::new(config).unwrap();
-    let settings = Settings { jumps, verify: true };
+    let settings = Settings { jumps, verify: true, ..Settings::default() };
     run(&mut plain, &mut cost, &mut arrivals(asks), watch, settings).unwrap()
 }
 

@@ -8,7 +8,7 @@ use crate::{Outcome, Settings, Watch, run};
 
 fn play<C: Cost, W: Watch>(config: Config, asks: &[Ask], mut cost: C, jumps: bool, watch: &mut W) -> Outcome {
     let mut scheduler = TrtLlm::new(config).unwrap();
-    let settings = Settings { jumps, verify: true };
+    let settings = Settings { jumps, verify: true, ..Settings::default() };
     run(&mut scheduler, &mut cost, &mut arrivals(asks), watch, settings).unwrap()
 }
 

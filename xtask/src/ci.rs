@@ -53,5 +53,7 @@ fn shared_checks() -> Result<bool> {
     let logs = data.join("evidence");
     good &= intervals::run(&logs, true)?;
     good &= evidence::accuracy(&logs, evidence::Mode { check: true, accept: false })?;
+    eprintln!("== the page on speed");
+    good &= evidence::speed(&data, true)?;
     Ok(good)
 }

@@ -76,6 +76,15 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Writes docs/speed.md and its figures: measured whole-engine times against predicted ones
+    Speed {
+        /// Folder with perf/, serving/ and models/
+        #[arg(long, default_value = "../shared/data")]
+        data: PathBuf,
+        /// Only checks that the committed files are what would be written
+        #[arg(long)]
+        check: bool,
+    },
     /// Fits the tables of measured kernels anew from published measurements; prints the errors on left-out shapes
     Fit {
         /// `gemm`, `attention`, …; all when none is named
@@ -133,6 +142,7 @@ fn main() -> ExitCode {
         }
         Chore::Accuracy { evidence, check, accept } => evidence::accuracy(&evidence, evidence::Mode { check, accept }),
         Chore::Intervals { evidence, check } => intervals::run(&evidence, check),
+        Chore::Speed { data, check } => evidence::speed(&data, check),
         Chore::Fit { families, perf, check } => {
             plimsoll_fit::run(&perf, Path::new("crates/cost/data"), &families, check).map(|same| same || !check)
         }

@@ -14,8 +14,10 @@ mod points;
 mod reasons;
 mod resolve;
 mod row;
+mod serving;
 mod sglang;
 mod sheet;
+mod speed;
 mod table;
 mod trtllm;
 mod vllm;
@@ -31,6 +33,7 @@ use bands::Sweeps;
 pub use bands::{Measured, Scored, measure};
 use row::Row;
 use sheet::Form;
+pub use speed::run as speed;
 use table::Outcome;
 use vllm::Target;
 
@@ -51,6 +54,11 @@ pub struct Options {
 pub fn run(paths: &[PathBuf], models: Option<&Path>, options: Options) -> Result<bool> {
     let mut met = true;
     for path in paths {
+        let runs = serving::find(path);
+        if !runs.is_empty() {
+            met &= replays(&runs, models, options)?;
+            continue;
+        }
         if let Some(rows) = whole::measured::read(path)? {
             met &= whole::compare(path, rows, models, options)?;
             continue;
@@ -61,6 +69,23 @@ pub fn run(paths: &[PathBuf], models: Option<&Path>, options: Options) -> Result
             continue;
         }
         met &= file(path, &rows, models, options);
+    }
+    Ok(met)
+}
+
+/// Replays serving runs; true when the targets are met.
+fn replays(runs: &[PathBuf], models: Option<&Path>, options: Options) -> Result<bool> {
+    let form = if options.markdown { Form::Markdown } else { Form::Text };
+    let mut met = true;
+    for run in runs {
+        let replay = serving::replay(run, models)?;
+        let targets = replay.targets();
+        met &= targets.iter().all(|target| target.met);
+        if options.json {
+            println!("{}", replay.json());
+        } else {
+            print!("{}{}", serving::report(&replay, form), vllm::shown(&targets, form));
+        }
     }
     Ok(met)
 }

@@ -33,6 +33,12 @@ impl Launches {
         row.nightly() && self.entries("drafted").any(|entry| fits(entry, row))
     }
 
+    /// Whether the launch may hold prompts back for fuller batches.
+    pub fn delays(&self, row: &Measurement) -> bool {
+        let entry = self.entries("launch").find(|entry| fits(entry, row));
+        entry.and_then(|entry| entry.get("delays")).and_then(toml::Value::as_bool).unwrap_or(false)
+    }
+
     /// Returns the flags of a published launch, where there is one.
     pub fn options(&self, row: &Measurement) -> Result<Option<Map<String, Value>>> {
         if !row.nightly() {
@@ -65,6 +71,9 @@ fn fits(entry: &toml::Table, row: &Measurement) -> bool {
 fn amount(words: &str, row: &Measurement) -> Option<u64> {
     if let Some((least, rest)) = words.strip_prefix("max ").and_then(|rest| rest.split_once(',')) {
         return Some(least.trim().parse::<u64>().ok()?.max(amount(rest, row)?));
+    }
+    if words == "poll" {
+        return Some(if row.concurrency? >= 16 { 30 } else { 10 });
     }
     let mut sum = 0_u64;
     for term in words.split('+') {
@@ -141,6 +150,7 @@ pub fn request(row: &Measurement, launches: &Launches, seed: u64) -> Result<Aske
             },
             workload: Some(workload(row, concurrency)),
             seed,
+            interval: Some(false),
             ..SimulateRequest::default()
         },
         known,

@@ -1,5 +1,6 @@
 //! How long do requests take, predicted and measured? Whole engines under known traffic, row by row.
 
+pub mod fit;
 pub mod launch;
 pub mod measured;
 pub mod models;
@@ -27,14 +28,20 @@ pub fn compare(path: &Path, rows: Vec<Measurement>, models: Option<&Path>, optio
     let world = Configs::new(models)?;
     let desk = Desk::new(&world);
     let outcomes = run::all(rows, &desk, &Launches::new()?);
-    let targets = report::targets(&outcomes);
+    let engines = fit::judge(&outcomes);
+    let form = if options.markdown { Form::Markdown } else { Form::Text };
+    if options.fit {
+        print!("{}", fit::report(&engines, form));
+        return Ok(engines.iter().all(fit::Engine::stands));
+    }
+    let targets = report::targets(&engines);
     let met = targets.iter().all(|target| target.met);
     if options.json {
         outcomes.iter().for_each(|outcome| println!("{}", outcome.json()));
         return Ok(met);
     }
-    let form = if options.markdown { Form::Markdown } else { Form::Text };
     println!("{}", path.display());
-    print!("{}{}", report::report(&outcomes, repeated, form, options.all), shown(&targets, form));
+    let text = report::report(&outcomes, &engines, repeated, form, options.all);
+    print!("{text}{}{}", fit::report(&engines, form), shown(&targets, form));
     Ok(met)
 }

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use plimsoll_api::{Error, ModelFiles, World};
+use plimsoll_api::{Error, ModelFiles, Stream, World};
+use plimsoll_kit::{Opened, open_trace};
 use serde_json::{Value, json};
 
 use super::launch::Launches;
@@ -72,6 +73,13 @@ impl Configs {
 }
 
 impl World for Configs {
+    fn stream(&self, name: &str) -> Result<Stream, Error> {
+        Ok(match open_trace(Path::new(name))? {
+            Opened::Stream(input) => Stream::Lines(input),
+            Opened::Pool(pool) => Stream::Pool(pool),
+        })
+    }
+
     fn files(&self, name: &str) -> Result<Option<ModelFiles>, Error> {
         let Some((model, precision)) = name.split_once('#') else { return Ok(None) };
         let fail = |why: anyhow::Error| Error::World { place: model.to_owned(), why: format!("{why:#}") };

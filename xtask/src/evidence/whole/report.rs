@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fit::Engine;
 use super::run::Outcome;
 use crate::evidence::fit::quantile;
 use crate::evidence::sheet::{Form, number};
@@ -10,30 +11,6 @@ use crate::evidence::vllm::Target;
 /// Targets: medians of absolute errors, percent, of time per output token and time to first token.
 pub const TARGETS: (f64, f64) = (10.0, 20.0);
 
-/// One group's figures.
-pub struct Group {
-    /// Its name.
-    pub name: String,
-    /// Rows.
-    pub rows: usize,
-    /// Ratios of predicted to measured time per output token, and to first token.
-    pub ratios: (Vec<f64>, Vec<f64>),
-}
-
-/// Collects groups by a name.
-pub fn groups<'o>(outcomes: impl Iterator<Item = &'o Outcome>, name: impl Fn(&Outcome) -> String) -> Vec<Group> {
-    let mut all: BTreeMap<String, Group> = BTreeMap::new();
-    for outcome in outcomes {
-        let (Some(tpot), Some(ttft)) = (outcome.tpot(), outcome.ttft()) else { continue };
-        let key = name(outcome);
-        let group = all.entry(key.clone()).or_insert_with(|| Group { name: key, rows: 0, ratios: Default::default() });
-        group.rows += 1;
-        group.ratios.0.push(tpot.ratio());
-        group.ratios.1.push(ttft.ratio());
-    }
-    all.into_values().collect()
-}
-
 /// Returns median and ninetieth percentile of the absolute errors, and the median error with its sign, percent.
 pub fn figures(ratios: &[f64]) -> (f64, f64, f64) {
     let mut errors: Vec<f64> = ratios.iter().map(|ratio| 100.0 * (ratio - 1.0).abs()).collect();
@@ -41,47 +18,76 @@ pub fn figures(ratios: &[f64]) -> (f64, f64, f64) {
     (quantile(&mut errors, 0.5), quantile(&mut errors, 0.9), quantile(&mut signed, 0.5))
 }
 
-fn line(group: &Group) -> Vec<String> {
-    let mut cells = vec![group.name.clone(), group.rows.to_string()];
-    for ratios in [&group.ratios.0, &group.ratios.1] {
-        let (median, ninety, signed) = figures(ratios);
-        cells.extend([number(median), number(ninety), format!("{signed:+.0}")]);
+/// A way to name groups of rows.
+pub type Namer = fn(&Outcome) -> String;
+
+/// Ratios of predicted to measured by group: times per output token and to first token.
+pub fn grouped(engines: &[Engine<'_>], name: Namer) -> Vec<(String, [Vec<f64>; 2])> {
+    let mut all = BTreeMap::<String, [Vec<f64>; 2]>::new();
+    for (outcome, tpot, ttft) in engines.iter().flat_map(|engine| &engine.rows) {
+        let [first, second] = all.entry(name(outcome)).or_default();
+        first.push(tpot.ratio());
+        second.push(ttft.ratio());
     }
-    cells
+    all.into_iter().collect()
 }
 
-/// Heads of the tables.
-const HEAD: [&str; 8] = ["", "rows", "TPOT %", "90%", "sign", "TTFT %", "90%", "sign"];
+fn model(outcome: &Outcome) -> String {
+    let model = outcome.row.model.rsplit('/').next().unwrap_or_default();
+    format!("{} {} {model} {}", outcome.row.engine, outcome.row.system, outcome.row.precision).trim().to_owned()
+}
 
-/// Sets the tables.
-pub fn report(outcomes: &[Outcome], repeated: usize, form: Form, every: bool) -> String {
-    let mut text = String::new();
-    let used: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.predicted.is_ok()).collect();
-    text.push_str(&form.line(&format!(
-        "{} measurements ({repeated} repetitions of the same one left out), {} predicted",
-        outcomes.len(),
-        used.len()
-    )));
-    type Namer = fn(&Outcome) -> String;
-    let kinds: [(&str, Namer); 4] = [
-        ("by engine", |of| of.row.engine.to_owned()),
-        ("by engine and card", |of| format!("{} {}", of.row.engine, of.row.system)),
-        ("by engine, card and model", |of| {
-            let model = of.row.model.rsplit('/').next().unwrap_or_default();
-            format!("{} {} {model} {}", of.row.engine, of.row.system, of.row.precision)
-        }),
-        ("by requests at a time", |of| format!("{} {:>5}", of.row.engine, bucket(of.row.concurrency))),
+/// Names a row's engine and card.
+pub fn card(outcome: &Outcome) -> String {
+    format!("{} {}", outcome.row.engine, outcome.row.system)
+}
+
+/// The table by engine, card, model and requests at a time.
+pub fn table(engines: &[Engine<'_>], form: Form) -> String {
+    let mut rows = Vec::new();
+    let kinds: [Namer; 5] = [
+        |_| "all".to_owned(),
+        |of| of.row.engine.to_owned(),
+        card,
+        model,
+        |of| format!("{}, {} clients", of.row.engine, bucket(of.row.concurrency)),
     ];
-    let all = groups(used.iter().copied(), |_| "all".to_owned());
-    for (title, name) in kinds {
-        text.push_str(
-            &form.heading(&format!("Absolute errors {title}: median, ninetieth percentile, median with sign")),
-        );
-        let mut rows: Vec<Vec<String>> = all.iter().map(line).collect();
-        rows.extend(groups(used.iter().copied(), name).iter().map(line));
-        text.push_str(&form.wide(&HEAD, &rows));
+    for kind in kinds {
+        for (name, ratios) in grouped(engines, kind) {
+            let mut cells = vec![name, ratios[0].len().to_string()];
+            for ratios in &ratios {
+                let (median, ninety, signed) = figures(ratios);
+                cells.extend([number(median), number(ninety), format!("{signed:+.0}")]);
+            }
+            rows.push(cells);
+        }
     }
-    text.push_str(&form.heading("Rows that are not predicted"));
+    form.wide(&HEAD, &rows)
+}
+
+/// Heads of the table.
+const HEAD: [&str; 8] = ["", "rows", "TPOT, %", "90%", "with sign", "TTFT, %", "90%", "with sign"];
+
+/// Sets everything about a file.
+pub fn report(outcomes: &[Outcome], engines: &[Engine<'_>], repeated: usize, form: Form, every: bool) -> String {
+    let mut text = form.heading(
+        "Absolute errors, each row by constants without its model and card: median, ninetieth percentile, median with sign",
+    );
+    text.push_str(&table(engines, form));
+    text.push_str(&reasons(outcomes, repeated, form));
+    let used: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.predicted.is_ok()).collect();
+    text.push_str(&worst(&used, form, every));
+    text
+}
+
+/// Says how many rows there are, and why some are not predicted.
+pub fn reasons(outcomes: &[Outcome], repeated: usize, form: Form) -> String {
+    let mut text = form.heading("Rows that are not predicted");
+    text.push_str(&form.line(&format!(
+        "{} measurements ({repeated} repetitions of one of them are not counted), {} predicted",
+        outcomes.len(),
+        outcomes.iter().filter(|outcome| outcome.predicted.is_ok()).count()
+    )));
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for outcome in outcomes {
         if let Err(why) = &outcome.predicted {
@@ -91,18 +97,16 @@ pub fn report(outcomes: &[Outcome], repeated: usize, form: Form, every: bool) ->
     for (why, count) in reasons {
         text.push_str(&form.line(&format!("{count}: {why}")));
     }
-    text.push_str(&worst(&used, form, every));
     text
 }
 
-fn bucket(concurrency: Option<u32>) -> String {
+fn bucket(concurrency: Option<u32>) -> &'static str {
     match concurrency.unwrap_or(0) {
-        0..=8 => "≤ 8",
-        9..=64 => "≤ 64",
-        65..=256 => "≤ 256",
-        _ => "> 256",
+        0..=8 => "1 to 8",
+        9..=64 => "9 to 64",
+        65..=256 => "65 to 256",
+        _ => "more",
     }
-    .to_owned()
 }
 
 /// The rows that are furthest off.
@@ -129,15 +133,15 @@ fn worst(used: &[&Outcome], form: Form, every: bool) -> String {
 }
 
 /// What must hold.
-pub fn targets(outcomes: &[Outcome]) -> Vec<Target> {
-    let medians = groups(outcomes.iter(), |_| String::new());
-    let Some(all) = medians.first() else { return Vec::new() };
+pub fn targets(engines: &[Engine<'_>]) -> Vec<Target> {
+    let all = grouped(engines, |_| String::new());
+    let Some((_, [tpot, ttft])) = all.first() else { return Vec::new() };
     let of = |what, ratios: &[f64], target, most: f64| {
         let (median, ..) = figures(ratios);
         Target::new(what, median, target, median <= most)
     };
     vec![
-        of("median error of the time per output token, %", &all.ratios.0, "at most 10", TARGETS.0),
-        of("median error of the time to first token, %", &all.ratios.1, "at most 20", TARGETS.1),
+        of("median error of the time per output token, %", tpot, "at most 10", TARGETS.0),
+        of("median error of the time to first token, %", ttft, "at most 20", TARGETS.1),
     ]
 }

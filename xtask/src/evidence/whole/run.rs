@@ -32,6 +32,10 @@ pub struct Predicted {
     pub tpot: (f64, f64),
     /// Whether the launch's flags are known.
     pub known: bool,
+    /// Whether the launch may hold prompts back, which is not simulated.
+    pub delays: bool,
+    /// Layers of the model.
+    pub layers: f64,
     /// Steps of the simulation.
     pub steps: u64,
     /// Requests that lost their blocks.
@@ -84,7 +88,7 @@ impl Outcome {
             Ok(of) => {
                 line["predicted"] = json!({
                     "ttft_mean_ms": of.ttft.0, "ttft_p50_ms": of.ttft.1, "tpot_mean_ms": of.tpot.0,
-                    "tpot_p50_ms": of.tpot.1, "known": of.known, "steps": of.steps, "preempted": of.preempted,
+                    "tpot_p50_ms": of.tpot.1, "known": of.known, "layers": of.layers, "steps": of.steps, "preempted": of.preempted,
                 });
             }
             Err(why) => line["left_out"] = why.clone().into(),
@@ -111,6 +115,7 @@ fn one(row: &Measurement, desk: &Desk<'_>, launches: &Launches) -> Result<Predic
     let Simulated::One(answer) = simulate(&asked.request, desk, &mut Nobody).map_err(|error| error.to_string())? else {
         return Err("a comparison".to_owned());
     };
+    let model = asked.request.launch.model.as_deref().and_then(|name| desk.model(name).ok());
     let (Some(ttft), Some(tpot)) = (answer.ttft_ms, answer.tpot_ms) else {
         return Err("no request was served".to_owned());
     };
@@ -118,6 +123,8 @@ fn one(row: &Measurement, desk: &Desk<'_>, launches: &Launches) -> Result<Predic
         ttft: (ttft.mean, ttft.p50),
         tpot: (tpot.mean, tpot.p50),
         known: asked.known,
+        delays: launches.delays(row),
+        layers: model.map_or(0.0, |loaded| loaded.model.layers.len() as f64),
         steps: answer.steps,
         preempted: answer.preemptions,
     })

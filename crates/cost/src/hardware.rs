@@ -97,8 +97,8 @@ impl Hardware {
     pub fn new(gpu: Option<&Gpu>, given: &Given) -> Result<Hardware, Error> {
         let name = gpu.map_or_else(|| "the card".to_owned(), |gpu| gpu.name.clone());
         let positive = |knob: &'static str, value: Option<f64>| match value {
-            Some(rate) if !(rate > 0.0 && rate < 1e30) => {
-                Err(Error::Knob { knob, found: rate, expected: "a positive number" })
+            Some(rate) if !(1e6..1e30).contains(&rate) => {
+                Err(Error::Knob { knob, found: rate, expected: "between 1e6 and 1e30 a second" })
             }
             Some(_) | None => Ok(value),
         };

@@ -7,6 +7,7 @@ use plimsoll_plan::Plan;
 use crate::engine::Overhead;
 use crate::hardware::{Given, Hardware};
 use crate::measured::attention::mixed;
+use crate::measured::collective::NETWORK;
 use crate::measured::{MBU, MFU};
 use crate::memo::{Axis, Line, Plane};
 use crate::operators::Options;
@@ -164,10 +165,23 @@ impl Predictor {
             }
         }
         let machine = kernels.hardware.machine;
+        if plan.parallel.tp.saturating_mul(plan.parallel.pp) > machine && kernels.hardware.network.is_none() {
+            assumptions.push(format!(
+                "{machine} cards share a machine; between machines each has {:.0} GB/s in one direction (network)",
+                NETWORK / 1e9
+            ));
+        }
         let options = Options { machine, capability: kernels.hardware.capability, ..Options::default() };
         let inventory = Inventory::with(model, plan, &options)?;
         assumptions.extend(inventory.assumptions.iter().cloned());
-        let notes = inventory.notes.clone();
+        let mut notes = inventory.notes.clone();
+        if plan.parallel.pp > 1 {
+            notes.push(format!(
+                "a step's tokens are shared by {} micro-batches that keep all stages busy: prompts that come alone take \
+                 longer, up to that many times, in a real pipeline",
+                plan.parallel.pp
+            ));
+        }
         Ok(Predictor {
             inventory,
             kernels,
@@ -201,7 +215,10 @@ impl Predictor {
         let kernels = found.kernels();
         found.seconds = self.overhead.on(kernels, sequences(shape), !shape.chunks.is_empty());
         found.overhead = found.seconds - kernels;
-        (found.low, found.high) = (found.seconds * self.overhead.spread.0, found.seconds * self.overhead.spread.1);
+        // No step is faster than the card at its best; small operators that find their data in a cache may be.
+        let least = found.ideal.min(found.seconds);
+        found.low = (found.seconds * self.overhead.spread.0).max(least);
+        found.high = found.seconds * self.overhead.spread.1;
         found
     }
 

@@ -104,8 +104,9 @@ fn largest_part(point: &PointAnswer) -> Option<String> {
     let (predicted, over) = (time(point.predicted_ms / 1e3), three(point.predicted_ms / point.ideal_ms));
     (point.ideal_ms > 0.0).then(|| {
         format!(
-            "{place} is predicted to take {predicted}, {over} × the ideal; {} takes most of it ({})",
+            "{place} is predicted to take {predicted}, {over} × the ideal; {} takes {} of it ({})",
             most.name,
+            if most.share > 0.5 { "most" } else { "the largest part" },
             percent(most.share)
         )
     })

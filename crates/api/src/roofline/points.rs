@@ -27,22 +27,27 @@ pub(super) fn point(
 ) -> PointAnswer {
     let Place { phase, batch, context } = place;
     let stages = parallel.pp.max(1);
-    let (mut sums, mut piece) = (Sums::default(), Sums::default());
+    // Pieces that each take every stage equally long leave a pipeline of p stages after the sum of their times and (p - 1)
+    // times the longest of them.
+    let (mut sums, mut longest) = (Sums::default(), Sums::default());
     let (mut first, mut waited) = (None, 0.0);
     for step in steps {
-        piece = match phase {
+        let piece = match phase {
             Phase::Prefill => Sums::of_piece(predictor, &step.shape, stages),
             Phase::Decode => Sums::of(predictor, &step.shape),
         };
         sums.plus(&piece);
+        if piece.seconds > longest.seconds {
+            longest = piece;
+        }
         if step.completes > 0 {
-            let out = sums.seconds + f64::from(stages - 1) * piece.seconds;
+            let out = sums.seconds + f64::from(stages - 1) * longest.seconds;
             first = first.or(Some(out));
             waited += f64::from(step.completes) * out;
         }
     }
     if phase == Phase::Prefill {
-        sums.wait(stages, &piece);
+        sums.wait(stages, &longest);
     }
     let ttft = first.map(|first| FirstTokenAnswer {
         first_ms: first * 1e3,

@@ -53,6 +53,8 @@ fn shared_checks() -> Result<bool> {
     let logs = data.join("evidence");
     good &= intervals::run(&logs, true)?;
     good &= evidence::accuracy(&logs, evidence::Mode { check: true, accept: false })?;
+    eprintln!("== tables of measured kernels");
+    good &= plimsoll_fit::run(&data.join("perf"), Path::new("crates/cost/data"), &[], true)?;
     eprintln!("== the page on speed");
     good &= evidence::speed(&data, true)?;
     Ok(good)

@@ -79,19 +79,8 @@ impl Hardware {
     /// Returns the bandwidth over which a collective runs, bytes a second in one direction; `None` for other kernels and
     /// where it is not known.
     pub fn road(&self, kernel: &Kernel) -> Option<f64> {
-        match kernel {
-            Kernel::Collective { across: true, .. } => self.network.or(self.link),
-            Kernel::Collective { across: false, .. } => self.link,
-            Kernel::Gemm { .. }
-            | Kernel::ContextAttention { .. }
-            | Kernel::GenerationAttention { .. }
-            | Kernel::ContextLatent { .. }
-            | Kernel::GenerationLatent { .. }
-            | Kernel::LatentProduct { .. }
-            | Kernel::Moe { .. }
-            | Kernel::Recurrent { .. }
-            | Kernel::Stream { .. } => None,
-        }
+        let Kernel::Collective { across, .. } = kernel else { return None };
+        if *across { self.network.or(self.link) } else { self.link }
     }
 
     /// Returns the least times of one run of an operator.

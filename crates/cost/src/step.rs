@@ -284,19 +284,9 @@ fn together(kernels: &Kernels, operators: &[Operator]) -> (f64, Basis) {
     for single in operators {
         let Kernel::GenerationAttention { heads, kv_heads, head_dim, window, .. } = single.kernel else { continue };
         let alone = kernels.time(&single.kernel, &single.work);
-        let pieces = operators.iter().filter(|operator| match operator.kernel {
-            Kernel::ContextAttention { heads: h, kv_heads: kv, head_dim: d, window: w, .. } => {
-                (h, kv, d, w) == (heads, kv_heads, head_dim, window)
-            }
-            Kernel::Gemm { .. }
-            | Kernel::GenerationAttention { .. }
-            | Kernel::ContextLatent { .. }
-            | Kernel::GenerationLatent { .. }
-            | Kernel::LatentProduct { .. }
-            | Kernel::Moe { .. }
-            | Kernel::Recurrent { .. }
-            | Kernel::Stream { .. }
-            | Kernel::Collective { .. } => false,
+        let pieces = operators.iter().filter(|operator| {
+            matches!(operator.kernel, Kernel::ContextAttention { heads: h, kv_heads: kv, head_dim: d, window: w, .. }
+                if (h, kv, d, w) == (heads, kv_heads, head_dim, window))
         });
         for piece in pieces {
             let (both, apart) = (

@@ -288,9 +288,6 @@ pub struct SimulateArguments {
     /// `on`: an interval around the main times, which takes two runs more; `off`: none; else where a run is short
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
     pub interval: Option<String>,
-    /// Shows no progress
-    #[arg(long)]
-    pub quiet: bool,
     #[command(flatten)]
     pub shown: Shown,
 }
@@ -353,6 +350,18 @@ pub struct Shown {
     /// Colours: on a terminal, always or never
     #[arg(long, value_enum, default_value_t = Colour::Auto)]
     pub color: Colour,
+    /// Writes the answer to a file instead: .svg or .png (its figures), .html (a report), .md, .csv, .parquet, .json
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The one figure that --out writes, where an answer has several
+    #[arg(long, value_name = "NAME", requires = "out")]
+    pub figure: Option<String>,
+    /// Background of figures
+    #[arg(long, value_enum, default_value_t = Background::Light)]
+    pub theme: Background,
+    /// Shows no progress and says nothing of files that were written
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 impl Shown {
@@ -373,6 +382,15 @@ pub enum Form {
     Csv,
     /// Markdown
     Markdown,
+}
+
+/// Backgrounds of figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Background {
+    /// White: paper, too
+    Light,
+    /// Dark
+    Dark,
 }
 
 /// When to colour.

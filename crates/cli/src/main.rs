@@ -3,6 +3,7 @@
 mod arguments;
 mod batch;
 mod cost;
+mod file;
 mod files;
 mod launch;
 mod plan;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 use plimsoll_api::{Desk, Error, InspectRequest};
 use plimsoll_kit::Disk;
+use plimsoll_report::inspect_table;
 
 use arguments::{Arguments, Shown, Verb};
 
@@ -105,11 +107,11 @@ fn run(verb: Verb) -> Result<u8, Failure> {
         Verb::Reconcile(arguments) => return reconcile::run(&arguments, &desk, &mut out),
         Verb::Inspect { model, tensors, shown } => {
             let answer = plimsoll_api::inspect(&InspectRequest { model }, &desk)?;
-            show::inspect(&answer, tensors, &shown, &mut out)?;
+            show::answer_as(&answer, |answer, style| inspect_table(answer, tensors, style), &shown, &mut out)?;
         }
         Verb::Catalogue { kind, shown } => {
             let answer = plimsoll_api::catalogue(&kind.to_string(), &desk)?;
-            show::catalogue(&answer, &shown, &mut out)?;
+            show::answer(&answer, &shown, &mut out)?;
         }
         Verb::Schema { of } => show::schema(of, &mut out)?,
         Verb::Completions { shell } => {

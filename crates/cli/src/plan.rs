@@ -16,17 +16,17 @@ pub fn run(arguments: &PlanArguments, desk: &Desk<'_>, out: &mut impl Write) -> 
     }
     if let Some(spec) = &arguments.spec {
         let answer = plimsoll_api::textbook::textbook(spec, arguments.launch.words.first().map(String::as_str), desk)?;
-        show::textbook(&answer, &arguments.shown, out)?;
+        show::answer(&answer, &arguments.shown, out)?;
         return Ok(0);
     }
     let request = request(&arguments.launch)?;
     if let Some(item) = &arguments.explain {
         let explanation = plimsoll_api::explain(&request, item, desk)?;
-        show::explanation(&explanation, &arguments.shown, out)?;
+        show::answer(&explanation, &arguments.shown, out)?;
         return Ok(0);
     }
     let answer = plimsoll_api::plan(&request, desk)?;
-    show::plan(&answer, &arguments.shown, out)?;
+    show::answer(&answer, &arguments.shown, out)?;
     out.flush()?;
     let passes = match arguments.check {
         None => true,

@@ -14,6 +14,11 @@ use crate::{Failure, say, show};
 
 /// Runs the verb; the number is the exit status. A log that cannot be answered does not keep the others from it.
 pub fn run(arguments: &ReconcileArguments, desk: &Desk<'_>, out: &mut impl Write) -> Result<u8, Failure> {
+    if arguments.shown.out.is_some() && arguments.logs.len() > 1 && !arguments.one_launch {
+        return Err(
+            Error::Request("--out takes the answer of one log, or of several with --one-launch".to_owned()).into()
+        );
+    }
     let request = request(arguments)?;
     let mut status = 0;
     let mut answers = Vec::new();
@@ -33,7 +38,7 @@ pub fn run(arguments: &ReconcileArguments, desk: &Desk<'_>, out: &mut impl Write
             if at > 0 && arguments.shown.form() != Form::Csv {
                 writeln!(out)?;
             }
-            show::reconciled(answer, &arguments.shown, out)?;
+            show::answer(answer, &arguments.shown, out)?;
         }
     }
     out.flush()?;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use plimsoll_api::roofline::{DisaggregatedRequest, SpeculativeRequest, WhatIfRequest};
 use plimsoll_api::{Desk, Error, RooflineRequest};
+use plimsoll_report::roofline_explained;
 
 use crate::arguments::{RooflineArguments, WhatIf};
 use crate::{Failure, cost, launch, show};
@@ -11,7 +12,11 @@ use crate::{Failure, cost, launch, show};
 /// Runs the verb; the number is the exit status.
 pub fn run(arguments: &RooflineArguments, desk: &Desk<'_>, out: &mut impl Write) -> Result<u8, Failure> {
     let answer = plimsoll_api::roofline(&request(arguments)?, desk)?;
-    show::roofline(&answer, arguments.explain, &arguments.shown, out)?;
+    if arguments.explain {
+        show::answer_as(&answer, roofline_explained, &arguments.shown, out)?;
+    } else {
+        show::answer(&answer, &arguments.shown, out)?;
+    }
     out.flush()?;
     Ok(0)
 }

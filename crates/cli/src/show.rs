@@ -2,16 +2,15 @@
 
 use std::io::{self, Write};
 
-use plimsoll_api::textbook::TextbookAnswer;
 use plimsoll_api::{
-    CatalogueAnswer, Explanation, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer, RooflineAnswer,
-    RooflineRequest, SimulateAnswer, SimulateCompareAnswer, SimulateRequest, Simulated,
+    CatalogueAnswer, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer, RooflineAnswer, RooflineRequest,
+    SimulateAnswer, SimulateCompareAnswer, SimulateRequest, Simulated,
 };
-use plimsoll_report::{self as report, Style};
+use plimsoll_report::{Show, Style};
 use serde::Serialize;
 
 use crate::arguments::{Form, SchemaOf, Shown};
-use crate::colour;
+use crate::{Failure, colour, file};
 
 /// Writes indented JSON.
 fn json(answer: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
@@ -24,95 +23,41 @@ fn style(shown: &Shown) -> Style {
     Style { color: colour(shown), width: 80 }
 }
 
-/// Shows a plan.
-pub fn plan(answer: &PlanAnswer, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
-    match shown.form() {
-        Form::Json => json(answer, out),
-        Form::Table => out.write_all(report::plan_table(answer, style(shown)).as_bytes()),
-        Form::Csv => out.write_all(report::plan_csv(answer).as_bytes()),
-        Form::Markdown => out.write_all(report::plan_markdown(answer).as_bytes()),
-    }
+/// Shows an answer in the form that is wanted, or writes it to the file that is named.
+pub fn answer<A: Show>(answer: &A, shown: &Shown, out: &mut impl Write) -> Result<(), Failure> {
+    answer_as(answer, |answer, style| answer.table(style), shown, out)
 }
 
-/// Shows a model.
-pub fn inspect(answer: &InspectAnswer, tensors: bool, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
-    match shown.form() {
-        Form::Json => json(answer, out),
-        Form::Table => out.write_all(report::inspect_table(answer, tensors, style(shown)).as_bytes()),
-        Form::Csv => out.write_all(report::inspect_csv(answer).as_bytes()),
-        Form::Markdown => out.write_all(report::inspect_markdown(answer).as_bytes()),
+/// The same, with another text for a terminal.
+pub fn answer_as<A: Show>(
+    answer: &A,
+    table: impl FnOnce(&A, Style) -> String,
+    shown: &Shown,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    if let Some(place) = &shown.out {
+        return file::write(answer, place, shown);
     }
-}
-
-/// Shows a catalogue.
-pub fn catalogue(answer: &CatalogueAnswer, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
     match shown.form() {
-        Form::Json => json(answer, out),
-        Form::Table => out.write_all(report::catalogue_table(answer, style(shown)).as_bytes()),
-        Form::Csv => out.write_all(report::catalogue_csv(answer).as_bytes()),
-        Form::Markdown => out.write_all(report::catalogue_markdown(answer).as_bytes()),
+        Form::Json => json(answer, out)?,
+        Form::Table => out.write_all(table(answer, style(shown)).as_bytes())?,
+        Form::Csv => out.write_all(answer.csv().as_bytes())?,
+        Form::Markdown => out.write_all(answer.markdown().as_bytes())?,
     }
-}
-
-/// Shows a log beside its plan.
-pub fn reconciled(answer: &ReconcileAnswer, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
-    match shown.form() {
-        Form::Json => json(answer, out),
-        Form::Table => out.write_all(report::reconcile_table(answer, style(shown)).as_bytes()),
-        Form::Csv => out.write_all(report::reconcile_csv(answer).as_bytes()),
-        Form::Markdown => out.write_all(report::reconcile_markdown(answer).as_bytes()),
-    }
-}
-
-/// Shows a roofline; explained, how its figures come about.
-pub fn roofline(answer: &RooflineAnswer, explain: bool, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
-    match shown.form() {
-        Form::Json => json(answer, out),
-        Form::Table if explain => out.write_all(report::roofline_explained(answer, style(shown)).as_bytes()),
-        Form::Table => out.write_all(report::roofline_table(answer, style(shown)).as_bytes()),
-        Form::Csv => out.write_all(report::roofline_csv(answer).as_bytes()),
-        Form::Markdown => out.write_all(report::roofline_markdown(answer).as_bytes()),
-    }
+    Ok(())
 }
 
 /// Shows a simulation, or several side by side.
-pub fn simulated(answer: &Simulated, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
-    let text = match (answer, shown.form()) {
-        (Simulated::One(answer), Form::Json) => return json(answer, out),
-        (Simulated::One(answer), Form::Table) => report::simulate_table(answer, style(shown)),
-        (Simulated::One(answer), Form::Csv) => report::simulate_csv(answer),
-        (Simulated::One(answer), Form::Markdown) => report::simulate_markdown(answer),
-        (Simulated::Compared(answer), Form::Json) => return json(answer, out),
-        (Simulated::Compared(answer), Form::Table) => report::simulate_compare_table(answer, style(shown)),
-        (Simulated::Compared(answer), Form::Csv) => report::simulate_compare_csv(answer),
-        (Simulated::Compared(answer), Form::Markdown) => report::simulate_compare_markdown(answer),
-    };
-    out.write_all(text.as_bytes())
+pub fn simulated(simulated: &Simulated, shown: &Shown, out: &mut impl Write) -> Result<(), Failure> {
+    match simulated {
+        Simulated::One(one) => answer(one.as_ref(), shown, out),
+        Simulated::Compared(several) => answer(several.as_ref(), shown, out),
+    }
 }
 
 /// Shows several logs' answers as one JSON list.
 pub fn all_reconciled(answers: &[ReconcileAnswer], out: &mut impl Write) -> io::Result<()> {
     json(&answers, out)
-}
-
-/// Shows the textbook's numbers.
-pub fn textbook(answer: &TextbookAnswer, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
-    match shown.form() {
-        Form::Json => json(answer, out),
-        Form::Table | Form::Csv | Form::Markdown => {
-            out.write_all(report::textbook_table(answer, style(shown)).as_bytes())
-        }
-    }
-}
-
-/// Shows an explanation.
-pub fn explanation(answer: &Explanation, shown: &Shown, out: &mut impl Write) -> io::Result<()> {
-    match shown.form() {
-        Form::Json => json(answer, out),
-        Form::Table | Form::Csv | Form::Markdown => {
-            out.write_all(report::explanation_table(answer, style(shown)).as_bytes())
-        }
-    }
 }
 
 /// Prints a schema.

@@ -21,7 +21,7 @@ pub fn run(arguments: &SimulateArguments, desk: &Desk<'_>, out: &mut impl Write)
         return Err(Error::Request(why.to_owned()).into());
     }
     let mut files = Files::new(arguments, joins_resumed(&request, desk)?)?;
-    let mut progress = Progress::new(arguments.quiet)?;
+    let mut progress = Progress::new(arguments.shown.quiet)?;
     let answer = plimsoll_api::simulate(&request, desk, &mut (&mut progress, &mut files))?;
     progress.end();
     files.finish()?;

@@ -5,6 +5,7 @@ mod files;
 mod logs;
 pub mod profile;
 pub mod rows;
+pub mod table;
 mod traces;
 
 pub use files::Disk;

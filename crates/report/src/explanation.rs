@@ -2,6 +2,7 @@
 
 use plimsoll_api::Explanation;
 
+use crate::csv;
 use crate::number::{interval, plain, size};
 use crate::page::{Style, right, width, wrap};
 
@@ -19,6 +20,19 @@ pub fn explanation_table(answer: &Explanation, style: Style) -> String {
     out.push_str(&wrap("  source: ", &answer.source, style.width));
     if let Some(note) = &answer.note {
         out.push_str(&wrap("  note: ", note, style.width));
+    }
+    out
+}
+
+/// Writes one number and its values as CSV.
+pub fn explanation_csv(answer: &Explanation) -> String {
+    let mut out = csv::line(&["name", "value"]);
+    let own = [("bytes", answer.bytes), ("low", answer.low), ("high", answer.high)];
+    for (name, value) in own {
+        out.push_str(&csv::line(&[name, &value.to_string()]));
+    }
+    for (name, value) in &answer.values {
+        out.push_str(&csv::line(&[name, &value.to_string()]));
     }
     out
 }

@@ -67,6 +67,11 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Makes control characters of untrusted text harmless, but for the ends of its lines.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
 /// Wraps a text at spaces; the first line begins with `first`, the others with as many spaces.
 pub(crate) fn wrap(first: &str, text: &str, to: usize) -> String {
     let margin = " ".repeat(width(first));

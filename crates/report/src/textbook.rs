@@ -3,7 +3,8 @@
 use plimsoll_api::textbook::{TextbookAnswer, TextbookLine};
 use plimsoll_units::{Bytes, Tokens};
 
-use crate::Style;
+use crate::page::{clean, markdown_row, markdown_rule};
+use crate::{Style, csv};
 
 /// Draws the textbook's numbers for a terminal.
 pub fn textbook_table(answer: &TextbookAnswer, style: Style) -> String {
@@ -26,6 +27,28 @@ pub fn textbook_table(answer: &TextbookAnswer, style: Style) -> String {
             let about = if line.unit == "tokens" { "longest context" } else { line.what.as_str() };
             text.push_str(&wrapped(&format!("{about}: {}", line.why), style.width));
         }
+    }
+    text
+}
+
+/// Writes the textbook's numbers as Markdown.
+pub fn textbook_markdown(answer: &TextbookAnswer) -> String {
+    let mut text = format!("The textbook's decoder: {}\n\n", clean(&answer.spec));
+    text.push_str(&markdown_row(&["", "textbook", answer.model.as_deref().unwrap_or("real"), "why they differ"]));
+    text.push_str(&markdown_rule(&[false, true, true, false]));
+    for line in &answer.lines {
+        let real = line.real.map_or_else(String::new, |number| shown(line, number));
+        text.push_str(&markdown_row(&[&line.what, &shown(line, line.textbook), &real, &line.why]));
+    }
+    text
+}
+
+/// Writes the textbook's numbers as CSV.
+pub fn textbook_csv(answer: &TextbookAnswer) -> String {
+    let mut text = csv::line(&["what", "unit", "textbook", "real"]);
+    for line in &answer.lines {
+        let real = line.real.map_or_else(String::new, |number| number.to_string());
+        text.push_str(&csv::line(&[&line.what, &line.unit, &line.textbook.to_string(), &real]));
     }
     text
 }

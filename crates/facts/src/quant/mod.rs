@@ -4,12 +4,14 @@
 mod bytes;
 mod method;
 mod names;
+mod recast;
 mod recipe;
 mod stored;
 
 use serde_json::Value;
 
 pub use bytes::CheckpointBytes;
+pub use recast::{Format, recast, recast_to};
 
 use crate::Error;
 use crate::gguf::GgmlType;

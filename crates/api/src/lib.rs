@@ -26,6 +26,7 @@ mod request;
 pub mod roofline;
 pub mod simulate;
 pub mod textbook;
+pub mod vary;
 mod visible;
 mod world;
 

@@ -185,6 +185,14 @@ impl<'w> Desk<'w> {
         Ok(self.world.files(name)?.and_then(|files| files.gguf))
     }
 
+    /// Returns the files of a model that is named by a path; `None` where the catalogue is meant.
+    ///
+    /// # Errors
+    /// [`Error::World`] when they cannot be read.
+    pub(crate) fn files(&self, name: &str) -> Result<Option<ModelFiles>, Error> {
+        self.world.files(name)
+    }
+
     /// Returns an Ollama Modelfile, where the name is one's path.
     ///
     /// # Errors

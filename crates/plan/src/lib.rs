@@ -5,6 +5,7 @@ pub mod batching;
 pub mod engine;
 mod error;
 pub mod generic;
+pub mod growth;
 pub mod interval;
 mod ledger;
 mod parallel;
@@ -13,6 +14,7 @@ mod version;
 
 pub use batching::Batching;
 pub use error::Error;
+pub use growth::Growth;
 pub use ledger::{Entry, Formula, Item, Ledger};
 pub use parallel::Parallel;
 pub use plan::{Card, Given, Kv, KvGroup, Logged, Margin, Plan, Rank, Refusal, Remedy, State, Verdict};

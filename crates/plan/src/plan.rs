@@ -166,6 +166,8 @@ pub struct Kv {
     pub concurrency_at_tokens: u64,
     /// Layers that share pages.
     pub groups: Vec<KvGroup>,
+    /// What requests of any length take.
+    pub growth: crate::Growth,
     /// The numbers as this engine version prints them.
     pub logged: Logged,
 }

@@ -103,7 +103,7 @@ pub fn roofline(request: &RooflineRequest, desk: &Desk<'_>) -> Result<RooflineAn
 }
 
 /// Puts vLLM where no engine is named, and says so.
-fn with_engine(launch: &PlanRequest) -> (PlanRequest, Option<String>) {
+pub(crate) fn with_engine(launch: &PlanRequest) -> (PlanRequest, Option<String>) {
     if launch.engine.is_some() || launch.command.is_some() {
         return (launch.clone(), None);
     }

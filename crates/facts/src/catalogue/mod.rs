@@ -98,6 +98,13 @@ pub fn config(id: &str) -> Option<Value> {
     Some(entry::expand(value.get("config").cloned().unwrap_or_default()))
 }
 
+/// Returns what the `hf_quant_config.json` of a built-in model says, by its exact name; `None` where it has none.
+pub fn hf_quant(id: &str) -> Option<Value> {
+    let (_, text) = MODELS.iter().find(|(known, _)| known.eq_ignore_ascii_case(id))?;
+    let value: Value = serde_json::from_str(text).ok()?;
+    value.get("hf_quant").cloned().map(entry::expand)
+}
+
 /// Loads an entry that was found by a name that is not its own, and says so.
 fn named(name: &str, at: usize, ids: &[&str], alike: &[usize]) -> Result<Known, Error> {
     let mut known = load(at)?;

@@ -396,6 +396,7 @@ fn kv(case: &Case<'_>, laid: &Laid, rank: &Rank) -> Kv {
         max_concurrency: concurrency,
         concurrency_at_tokens: length,
         groups: laid.cache.parts.iter().map(|part| group(&case.site.h, context, part)).collect(),
+        growth: crate::Growth::default(),
         logged: Logged {
             kv_tokens: Some(tokens),
             gib: Some(Bytes::new(laid.cache.kv_bytes()).as_gib()),

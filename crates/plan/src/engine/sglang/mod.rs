@@ -20,6 +20,7 @@ use self::assess::{Assessed, Case, assess};
 use self::options::Options;
 use self::pools::Refused;
 use crate::engine::Question;
+use crate::growth::{Growth, Pool, Steps};
 use crate::{Batching, Error, Kv, KvGroup, Margin, Plan, Refusal, Verdict, Version};
 
 /// The engine's name in answers.
@@ -139,6 +140,7 @@ fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict) -> Plan {
             max_concurrency: assessed.concurrency(),
             concurrency_at_tokens: resolved.context,
             groups: groups(&assessed),
+            growth: growth(case, &assessed),
             logged,
         },
         ranks,
@@ -187,6 +189,38 @@ fn groups(assessed: &Assessed) -> Vec<KvGroup> {
         });
     }
     groups
+}
+
+/// What requests of any length take: pages of the full pool, pages of the sliding pool up to a window and a page more
+/// (windows lie across pages), and slots for states.
+///
+/// SGLang 0.5.23, `srt/mem_cache/allocator` (whole pages), `srt/mem_cache/swa_memory_pool.py`, `srt/mem_cache/memory_pool.py`.
+fn growth(case: &Case<'_>, assessed: &Assessed) -> Growth {
+    let (pools, resolved) = (&assessed.pools, &assessed.resolved);
+    let page = resolved.page.max(1);
+    let stages = |bytes: &dyn Fn(&assess::Share) -> u64| assessed.shares.iter().map(bytes).collect::<Vec<_>>();
+    let pool = |units, steps, unit_bytes| Pool { held_back: 0, units, groups: vec![vec![steps]], unit_bytes };
+    let full = stages(&|share| match share.cells.compressed {
+        Some(each) => (each * page as f64).ceil() as u64,
+        None if share.cells.full_layers == 0 => 0,
+        None => share.cells.held.saturating_add(share.cells.draft).saturating_mul(page),
+    });
+    let mut found = Vec::new();
+    let cells = &assessed.shares[assessed.scarcest].cells;
+    if cells.full_layers > 0 || cells.compressed.is_some() {
+        found.push(pool(pools.tokens / page, Steps::tokens(page), full));
+    }
+    if let Some(tokens) = pools.swa_tokens {
+        let pages = cells.window.saturating_sub(1).div_ceil(page).saturating_add(1);
+        let cap = Some(pages.saturating_mul(page));
+        let steps = Steps::Tokens { ranks: 1, cap, block: page, extra: 0 };
+        found.push(pool(tokens / page, steps, stages(&|share| share.cells.swa_held.saturating_mul(page))));
+    }
+    if let Some(slots) = pools.slots {
+        let each = pools::per_request(resolved, case.options);
+        found.push(pool(slots, Steps::Fixed(each), stages(&|share| share.state.bytes())));
+    }
+    Growth { pools: found }
 }
 
 /// What this launch's defaults were.

@@ -101,6 +101,7 @@ impl Outcome {
                 max_concurrency: most as f64,
                 concurrency_at_tokens: launch.total(),
                 groups,
+                growth: crate::Growth::default(),
                 logged: logged(launch, &self.placement),
             },
             max_model_len: launch.total(),

@@ -26,9 +26,10 @@ pub use keys::{ALIASES, INERT_KEYS, KEYS, UNCOUNTED_KEYS};
 pub use options::{KvDtype, Options, Quantization, canonical, is_known};
 pub use rules::{Backend, DEFAULT_VERSION, MaxTokens, Rounding, Rules, default_backend, rules};
 
+use crate::growth::{Growth, Pool};
 use crate::{Batching, Card, Entry, Error, Formula, Given, Item, Kv, Ledger, Plan, Rank, Remedy, Verdict, Version};
 use launch::Launch;
-use pool::{Group, Pool};
+use pool::Group;
 
 /// The engine's name in answers.
 pub const NAME: &str = "tensorrt-llm";
@@ -90,7 +91,7 @@ fn outcome<'a>(case: &Case<'a>) -> Result<(Plan, Launch<'a>), Error> {
         parallel: launch.parallel,
         ranks,
         scarcest,
-        kv: kv.shown(&launch, &stages[kv.stage]),
+        kv: kv.shown(&launch, &stages),
         max_model_len: launch.seq,
         max_context_tokens: cap,
         verdict,
@@ -117,7 +118,7 @@ fn assumptions(launch: &Launch<'_>) -> Vec<String> {
 struct Stage {
     fixed: Ledger,
     groups: Vec<Group>,
-    pool: Pool,
+    pool: pool::Pool,
 }
 
 impl Stage {
@@ -214,7 +215,7 @@ impl Joint {
         if launch.parallel.pp > 1 && !stages.iter().all(same) {
             return Err(launch::unsupported(launch.version, "pipeline stages see different attention windows"));
         }
-        let least = |pick: fn(&Pool) -> &Vec<u64>, group: usize| {
+        let least = |pick: fn(&pool::Pool) -> &Vec<u64>, group: usize| {
             stages.iter().filter_map(|stage| pick(&stage.pool).get(group).copied()).min().unwrap_or(0)
         };
         let count = scarce.groups.len();
@@ -236,7 +237,22 @@ impl Joint {
         each.fold(f64::INFINITY, f64::min)
     }
 
-    fn shown(&self, launch: &Launch<'_>, stage: &Stage) -> Kv {
+    /// What requests of any length take of each window's pool.
+    fn growth(&self, launch: &Launch<'_>, stages: &[Stage]) -> Growth {
+        let pools = self.groups.iter().zip(&self.blocks).enumerate().map(|(at, (group, blocks))| {
+            let bytes = |stage: &Stage| stage.groups.get(at).map_or(0, |group| group.bytes_per_token);
+            Pool {
+                held_back: 0,
+                units: *blocks,
+                groups: vec![vec![pool::steps(launch, *group)]],
+                unit_bytes: stages.iter().map(|stage| bytes(stage).saturating_mul(launch.block)).collect(),
+            }
+        });
+        Growth { pools: pools.collect() }
+    }
+
+    fn shown(&self, launch: &Launch<'_>, stages: &[Stage]) -> Kv {
+        let stage = &stages[self.stage];
         let blocks = self.blocks.first().copied().unwrap_or(0);
         Kv {
             bytes_per_token: self.groups.iter().map(|group| group.bytes_per_token).fold(0, u64::saturating_add),
@@ -247,6 +263,7 @@ impl Joint {
             max_concurrency: self.concurrency(launch),
             concurrency_at_tokens: launch.seq,
             groups: self.groups.iter().map(|group| pool::shown(launch, *group)).collect(),
+            growth: self.growth(launch, stages),
             logged: verdict::logged(launch, self, stage),
         }
     }

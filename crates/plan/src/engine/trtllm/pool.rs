@@ -7,6 +7,7 @@ use super::blocks::{self, Shape};
 use super::launch::Launch;
 use super::rules::{Backend, MaxTokens};
 use super::weights::stage_layers;
+use crate::growth::Steps;
 use crate::interval::{self, Scale};
 use crate::{Item, KvGroup, Ledger};
 
@@ -256,6 +257,12 @@ pub fn shape(launch: &Launch<'_>, group: Group) -> Shape {
         window: group.window,
         sink: launch.options.sink_token_length,
     }
+}
+
+/// Returns how a request's blocks follow its length; at the longest length they are [`blocks_per_request`].
+pub fn steps(launch: &Launch<'_>, group: Group) -> Steps {
+    let output = launch.runtime_seq.saturating_sub(launch.input.min(launch.runtime_seq.saturating_sub(1)));
+    Steps::Shaped { shape: shape(launch, group), output, ahead: launch.runtime_seq.saturating_sub(launch.seq) }
 }
 
 /// Returns the blocks that a request of the longest length reserves in a group until it is done (`GUARANTEED_NO_EVICT`).

@@ -20,7 +20,7 @@ use plimsoll_units::Bytes;
 
 use self::assess::Assessed;
 use self::options::Options;
-use crate::{Batching, Card, Error, Given, Kv, KvGroup, Margin, Plan, Remedy, Verdict, Version};
+use crate::{Batching, Card, Error, Given, Growth, Kv, KvGroup, Margin, Plan, Remedy, Verdict, Version};
 
 /// A launch to plan.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +133,7 @@ fn written(case: &Case<'_>, assessed: Assessed, verdict: Verdict, launch: Vec<St
             budget,
             max_concurrency: kv.max_concurrency,
             concurrency_at_tokens: resolved.max_model_len,
+            growth: Growth { pools: kv.growth.into_iter().collect() },
             groups,
             logged,
         },

@@ -35,6 +35,7 @@ pub use group::{Group, Stack};
 pub use message::gib as printed_gib;
 pub use spec::{Demand, Kind, Spec, Was};
 
+use crate::growth::{Pool, Steps, longest};
 use crate::{Refusal, Version};
 
 /// What the planner is asked.
@@ -87,6 +88,8 @@ pub struct KvPlan {
     pub needed: u64,
     /// The longest sequence, up to [`KvCase::longest`], for which one request fits.
     pub longest: u64,
+    /// What requests of any length take of the pool; `None` where layers keep nothing.
+    pub growth: Option<Pool>,
     /// The release's refusal, when one request of `max_model_len` does not fit.
     pub refusal: Option<Refusal>,
 }
@@ -121,10 +124,11 @@ pub fn plan(case: &KvCase) -> Result<KvPlan, Refusal> {
         groups.iter().map(|group| planner.group_blocks(group, case.max_model_len)).collect();
     let max_concurrency = planner.concurrency(blocks, &blocks_per_request);
     let refusal = planner.check(&available, blocks);
-    let longest = search(case.longest, |tokens| planner.fits(tokens, &available, blocks));
+    let longest = longest(case.longest, |tokens| planner.fits(tokens, &available, blocks));
     Ok(KvPlan {
         tokens: planner.tokens(blocks, max_concurrency),
         needed: planner.needed(scarcest, case.max_model_len),
+        growth: planner.growth(blocks, &block_bytes),
         tensor_bytes: planner.tensor_bytes(&block_bytes, blocks),
         blocks,
         scarcest,
@@ -167,26 +171,6 @@ fn grouped(case: &KvCase, stack: &mut Stack) -> Result<Vec<Group>, Refusal> {
         needed: None,
         estimated_max_len: None,
     })
-}
-
-/// The largest of `1..=most` that `fits`, which must hold below it; zero when one token does not fit.
-fn search(most: u64, fits: impl Fn(u64) -> bool) -> u64 {
-    if most == 0 || !fits(1) {
-        return 0;
-    }
-    if fits(most) {
-        return most;
-    }
-    let (mut yes, mut no) = (1, most);
-    while no - yes > 1 {
-        let middle = yes + (no - yes) / 2;
-        if fits(middle) {
-            yes = middle;
-        } else {
-            no = middle;
-        }
-    }
-    yes
 }
 
 /// A case with its groups.
@@ -262,6 +246,35 @@ impl Planner<'_> {
             return self.stack.table.iter().map(|spec| spec.blocks(tokens, demand)).max().unwrap_or(0);
         }
         group.layers.iter().map(|layer| self.stack.spec(*layer).blocks(tokens, demand)).max().unwrap_or(0)
+    }
+
+    /// What requests of any length take. V1 keeps a null block that no request gets.
+    ///
+    /// vLLM 0.33.0, `v1/core/block_pool.py`, `BlockPool.__init__` (`null_block`); the same since 0.8.
+    fn growth(&self, blocks: u64, block_bytes: &[u64]) -> Option<Pool> {
+        let demand = &self.case.demand;
+        let steps = |group: &Group| -> Vec<Steps> {
+            if !group.own_pages {
+                return vec![group.spec.steps(demand)];
+            }
+            if self.groups.len() == 1 {
+                return self.stack.table.iter().map(|spec| spec.steps(demand)).collect();
+            }
+            let mut kinds: Vec<Steps> = Vec::new();
+            for layer in &group.layers {
+                let steps = self.stack.spec(*layer).steps(demand);
+                if !kinds.contains(&steps) {
+                    kinds.push(steps);
+                }
+            }
+            kinds
+        };
+        (!self.groups.is_empty()).then(|| Pool {
+            held_back: u64::from(self.case.v1),
+            units: blocks,
+            groups: self.groups.iter().map(steps).collect(),
+            unit_bytes: block_bytes.to_vec(),
+        })
     }
 
     /// What packed groups need before 0.29: every group is charged the same count of every page size of the latents.
@@ -358,7 +371,7 @@ impl Planner<'_> {
             }
             let needed = self.needed(stage, case.max_model_len);
             if needed > left.unsigned_abs() {
-                let longest = search(case.max_model_len, |tokens| self.needed(stage, tokens) <= left.unsigned_abs());
+                let longest = longest(case.max_model_len, |tokens| self.needed(stage, tokens) <= left.unsigned_abs());
                 return Some(message::too_long(case.version, case.max_model_len, needed, left, longest));
             }
         }

@@ -1,5 +1,7 @@
 //! What does one layer keep? The formats that vLLM's planner tells apart, their pages, and the blocks one request takes.
 
+use crate::growth::Steps;
+
 /// How a layer's cache grows with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -128,16 +130,24 @@ impl Spec {
     /// vLLM 0.33.0, `v1/kv_cache_interface.py`, the specs' `max_memory_usage_bytes`; the same since 0.9.1 but for what
     /// counts as in flight.
     pub fn blocks(&self, tokens: u64, demand: &Demand) -> u64 {
-        let capped = |held: u64| held.saturating_add(demand.in_flight).min(tokens);
+        self.steps(demand).units(tokens)
+    }
+
+    /// Returns how the blocks of a request follow its length.
+    pub fn steps(&self, demand: &Demand) -> Steps {
+        let capped = |held: u64, extra: u64| {
+            let cap = Some(held.saturating_add(demand.in_flight));
+            Steps::Tokens { ranks: 1, cap, block: self.block, extra }
+        };
         match self.kind {
             Kind::Full { .. } | Kind::Mla | Kind::Indexer => {
-                tokens.div_ceil(demand.context_ranks.max(1)).div_ceil(self.block)
+                Steps::Tokens { ranks: demand.context_ranks.max(1), cap: None, block: self.block, extra: 0 }
             }
-            Kind::Sliding { window } => capped(window.saturating_sub(1)).div_ceil(self.block).saturating_add(1),
-            Kind::Chunked { chunk } => capped(chunk).div_ceil(self.block),
-            Kind::State { held } => held,
-            Kind::StateEveryBlock { extra } => tokens.div_ceil(self.block).saturating_add(extra),
-            Kind::Cross { tokens } => tokens.div_ceil(self.block),
+            Kind::Sliding { window } => capped(window.saturating_sub(1), 1),
+            Kind::Chunked { chunk } => capped(chunk, 0),
+            Kind::State { held } => Steps::Fixed(held),
+            Kind::StateEveryBlock { extra } => Steps::Tokens { ranks: 1, cap: None, block: self.block, extra },
+            Kind::Cross { tokens } => Steps::Fixed(tokens.div_ceil(self.block)),
         }
     }
 

@@ -1,0 +1,249 @@
+//! Lying bars of parts: where the memory of each rank goes.
+
+use super::super::{Bar, Bars, Scale, Tone};
+use super::colour::hatch;
+use super::frame::{SMALL, TIER, WORDS, draw_x, names_above, tiers};
+use super::legend::{self, Sign};
+use super::place::spread;
+use super::ruler::{Extent, Reach, Ruler};
+use super::sheet::{Face, MARGIN, Pen, Rect, Sheet, WIDTH};
+use super::words::{clean, value};
+
+/// The most bars.
+const MOST: usize = 64;
+/// The most parts of a bar.
+const MOST_PARTS: usize = 200;
+
+/// A bar ready to be drawn.
+struct Row {
+    name: String,
+    note: String,
+    /// Series and value.
+    parts: Vec<(usize, f64)>,
+    sum: f64,
+}
+
+/// Where the bars lie.
+struct Place {
+    ruler: Ruler,
+    left: f64,
+    right: f64,
+    top: f64,
+    step: f64,
+    high: f64,
+}
+
+impl Place {
+    fn x(&self, value: f64) -> f64 {
+        self.left + (self.right - self.left) * self.ruler.part(value)
+    }
+
+    fn row(&self, at: usize) -> (f64, f64) {
+        let top = self.top + self.step * at as f64 + (self.step - self.high) / 2.0;
+        (top, top + self.high)
+    }
+}
+
+/// Draws the bars.
+pub(super) fn draw(sheet: &mut Sheet, bars: &Bars, top: f64) -> Result<f64, &'static str> {
+    if bars.rows.is_empty() {
+        return Err("it has no bars");
+    }
+    let rows: Vec<Row> = bars.rows.iter().take(MOST).map(|bar| row(bar, bars)).collect();
+    if rows.iter().all(|row| row.parts.is_empty()) {
+        return Err("its bars have no numbers");
+    }
+    if bars.rows.len() > MOST {
+        sheet.notes.push(format!("The first {MOST} of {} bars are shown.", bars.rows.len()));
+    }
+    for row in rows.iter().take(16) {
+        let named = |series: usize| bars.series.get(series).map_or_else(String::new, |series| clean(&series.name));
+        let parts =
+            row.parts.iter().map(|(series, part)| format!("{} {}", named(*series), value(*part, bars.axis.unit)));
+        sheet.spoken.push(format!("{}: {}", row.name, parts.collect::<Vec<String>>().join(", ")));
+    }
+    let mut y = top;
+    if bars.series.len() > 1 {
+        let entries: Vec<(Sign, String)> = bars
+            .series
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| rows.iter().any(|row| row.parts.iter().any(|(series, _)| series == at)))
+            .map(|(_, series)| (Sign::Surface(series.tone), clean(&series.name)))
+            .collect();
+        y = legend::draw(sheet, &entries, y) + 4.0;
+    }
+    let limits: Vec<(f64, String)> = bars
+        .limits
+        .iter()
+        .filter(|limit| limit.at.is_finite() && limit.at >= 0.0)
+        .take(8)
+        .map(|limit| (limit.at, with_value(&limit.name, limit.at, bars)))
+        .collect();
+    let place = place(sheet, bars, &rows, &limits, y);
+    let named: Vec<(f64, String)> = limits.iter().map(|(at, name)| (place.x(*at), name.clone())).collect();
+    let lines = tiers(sheet, &named, (MARGIN, WIDTH - MARGIN));
+    let room = callout_room(sheet, bars, &rows, &place);
+    let place = Place { top: y + TIER * lines as f64 + room, ..place };
+    draw_rows(sheet, bars, &rows, &place, &limits);
+    let bottom = place.top + place.step * rows.len() as f64;
+    for (at, (_, name)) in limits.iter().zip(&named) {
+        let x = place.x(at.0);
+        let dash = if named.last().is_some_and(|last| last.1 == *name) { "" } else { "5 3" };
+        sheet.line((x, place.top - 4.0 - room), (x, bottom + 3.0), Pen::new(sheet.palette.ink, 2.0).dashed(dash));
+    }
+    names_above(sheet, &named, (MARGIN, WIDTH - MARGIN), place.top - 4.0 - room);
+    Ok(bottom + 42.0)
+}
+
+/// The name of a limit with its value, if it does not say it itself.
+fn with_value(name: &str, at: f64, bars: &Bars) -> String {
+    super::labels::with_value(name, at, bars.axis.unit)
+}
+
+fn row(bar: &Bar, bars: &Bars) -> Row {
+    let parts: Vec<(usize, f64)> = bar
+        .parts
+        .iter()
+        .filter(|part| part.value.is_finite() && part.value >= 0.0 && part.value < 1e30)
+        .take(MOST_PARTS)
+        .map(|part| (part.series, part.value))
+        .collect();
+    let sum = parts.iter().map(|(_, value)| value).sum();
+    let note = bar.note.as_deref().map_or_else(|| value(sum, bars.axis.unit), clean);
+    Row { name: clean(&bar.name), note, parts, sum }
+}
+
+/// Where the bars lie: notes behind their ends find room, past limits that they would lie upon.
+fn place(sheet: &Sheet, bars: &Bars, rows: &[Row], limits: &[(f64, String)], top: f64) -> Place {
+    let (step, high) = match rows.len() {
+        0..=12 => (38.0, 28.0),
+        13..=24 => (28.0, 20.0),
+        25..=40 => (20.0, 15.0),
+        _ => (17.0, 13.0),
+    };
+    let axis = super::super::Axis { scale: Scale::Linear, ..bars.axis.clone() };
+    let mut extent = Extent::of(&axis);
+    extent.add(0.0);
+    rows.iter().for_each(|row| extent.add(row.sum));
+    limits.iter().for_each(|(at, _)| extent.add(*at));
+    let face = Face::new(WORDS, sheet.palette.ink);
+    let names = rows.iter().map(|row| face.width(&row.name)).fold(0.0, f64::max).min(190.0);
+    let left = MARGIN + names + 8.0;
+    let mut right = WIDTH - MARGIN;
+    loop {
+        let room = |text: &str| Face::new(SMALL, sheet.palette.ink).width(text) + 18.0;
+        let ruler = Ruler::new(&axis, extent, Reach::Zero, right - left, &room);
+        let place = Place { ruler, left, right, top, step, high };
+        let ends = rows.iter().map(|row| note_at(sheet, row, &place, limits) + face.width(&row.note).min(200.0));
+        if ends.fold(0.0, f64::max) <= WIDTH - 6.0 || right < left + 160.0 {
+            return place;
+        }
+        right -= 6.0;
+    }
+}
+
+/// Where a bar's note begins: behind its end, or behind the limits that it would lie upon.
+fn note_at(sheet: &Sheet, row: &Row, place: &Place, limits: &[(f64, String)]) -> f64 {
+    let width = Face::new(WORDS, sheet.palette.ink).width(&row.note).min(200.0);
+    let mut x = place.x(row.sum) + 7.0;
+    let mut at: Vec<f64> = limits.iter().map(|(at, _)| place.x(*at)).collect();
+    at.sort_by(f64::total_cmp);
+    for limit in at {
+        if x - 5.0 < limit && limit < x + width + 5.0 {
+            x = limit + 7.0;
+        }
+    }
+    x
+}
+
+fn draw_rows(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place, limits: &[(f64, String)]) {
+    let palette = sheet.palette;
+    let bottom = place.top + place.step * rows.len() as f64;
+    draw_x(sheet, &place.ruler, Rect::new(place.left, place.top, place.right, bottom), true);
+    let size = if place.high < 18.0 { SMALL } else { WORDS };
+    for (at, row) in rows.iter().enumerate() {
+        let (top, below) = place.row(at);
+        let line = f64::midpoint(top, below) + size * 0.36;
+        let face = Face::new(size, palette.ink);
+        let name = face.fit(&row.name, place.left - MARGIN - 8.0);
+        sheet.text((place.left - 8.0, line), face.end(), &name);
+        let mut from = 0.0;
+        for (series, part) in &row.parts {
+            let tone = bars.series.get(*series).map_or(Tone::Faint, |series| series.tone);
+            let (left, right) = (place.x(from), place.x(from + part));
+            from += part;
+            if right - left < 0.05 {
+                continue;
+            }
+            let surface = Rect::new(left, top, right, below);
+            sheet.swatch(surface, tone);
+            if right - left > 3.0 {
+                sheet.line((right, top), (right, below), Pen::new(palette.paper, 1.0));
+            }
+            let name = bars.series.get(*series).map_or("", |series| series.name.as_str());
+            label_part(sheet, surface, (tone, name), value(*part, bars.axis.unit), line);
+        }
+        let x = note_at(sheet, row, place, limits);
+        let note = face.fit(&row.note, (WIDTH - 4.0 - x).max(0.0));
+        sheet.text((x, line), face, &note);
+    }
+    callouts(sheet, bars, rows, place);
+}
+
+/// Writes name and value into a part, or the value, or nothing.
+fn label_part(sheet: &mut Sheet, surface: Rect, (tone, name): (Tone, &str), value: String, line: f64) {
+    if surface.height() < 14.0 {
+        return;
+    }
+    let fill = sheet.palette.fill(tone);
+    let face = Face::new(if surface.height() < 18.0 { SMALL } else { WORDS }, fill.ink()).bold().middle();
+    let face = if hatch(tone).is_some() { face.rimmed(fill) } else { face };
+    let number = value.split(' ').next().unwrap_or("").to_owned();
+    for label in [format!("{} {value}", clean(name)), value, number] {
+        if face.width(&label) + 10.0 <= surface.width() {
+            sheet.text((f64::midpoint(surface.left, surface.right), line), face, &label);
+            return;
+        }
+    }
+}
+
+/// The parts of the first bar that are too narrow for a label, with the middle of each: they have theirs above.
+fn narrow(sheet: &Sheet, bars: &Bars, rows: &[Row], place: &Place) -> Vec<(f64, String)> {
+    let Some(row) = rows.first().filter(|_| rows.len() <= 12 && bars.series.len() > 1) else { return Vec::new() };
+    let mut names = Vec::new();
+    let mut from = 0.0;
+    for (series, part) in &row.parts {
+        let (left, right) = (place.x(from), place.x(from + part));
+        from += part;
+        let (Some(series), text) = (bars.series.get(*series), value(*part, bars.axis.unit)) else { continue };
+        let number = text.split(' ').next().unwrap_or("");
+        let face = Face::new(WORDS, sheet.palette.ink).bold();
+        if *part > 0.0 && right - left < face.width(number) + 10.0 {
+            names.push((f64::midpoint(left, right), format!("{} {text}", clean(&series.name))));
+        }
+    }
+    let face = Face::new(SMALL, sheet.palette.ink);
+    let all: f64 = names.iter().map(|(_, name)| face.width(name) + 12.0).sum();
+    if all > WIDTH - MARGIN - place.left + 60.0 { Vec::new() } else { names }
+}
+
+/// How much room is above the first bar for labels of narrow parts.
+fn callout_room(sheet: &Sheet, bars: &Bars, rows: &[Row], place: &Place) -> f64 {
+    if narrow(sheet, bars, rows, place).is_empty() { 0.0 } else { 24.0 }
+}
+
+fn callouts(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place) {
+    let names = narrow(sheet, bars, rows, place);
+    let face = Face::new(SMALL, sheet.palette.ink).middle().rimmed(sheet.palette.paper);
+    let sizes: Vec<f64> = names.iter().map(|(_, name)| face.width(name) + 12.0).collect();
+    let wanted: Vec<f64> = names.iter().map(|(x, _)| *x).collect();
+    let top = place.row(0).0;
+    for ((at, (x, name)), size) in
+        spread(&wanted, &sizes, place.left - 66.0, WIDTH - MARGIN).iter().zip(&names).zip(&sizes)
+    {
+        let from = x.clamp(at - size / 2.0 + 6.0, at + size / 2.0 - 6.0);
+        sheet.path(&[(from, top - 10.0), (*x, top)], Pen::new(sheet.palette.faint, 1.0));
+        sheet.text((*at, top - 14.0), face, name);
+    }
+}

@@ -1,0 +1,559 @@
+//! Lines and dots over two quantities, alone or several below one another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{Axis, Dot, Line, Panel, Plot, Stroke, Tone, Unit};
+use super::colour::{Shape, shape};
+use super::frame::{Frame, LABELLED, SMALL, TIER, WORDS, draw_x, names_above, tiers};
+use super::labels::{MOST_LIMITS, limit_lines, limit_names, with_value};
+use super::legend::{self, Sign};
+use super::place::{Taken, spread};
+use super::ruler::{Extent, Reach, Ruler};
+use super::sheet::{At, Face, MARGIN, Pen, Rect, Sheet, WIDTH};
+use super::words::clean;
+
+/// The most lines, points of a line, dots, and panels.
+const MOST_LINES: usize = 48;
+const MOST_POINTS: usize = 1400;
+const MOST_DOTS: usize = 4000;
+const MOST_PANELS: usize = 24;
+/// How wide names at the ends of lines may be.
+const GUTTER: f64 = 170.0;
+/// How high a name at the end of a line is.
+const NAME: f64 = 16.0;
+
+/// Draws a plot.
+pub(super) fn draw(sheet: &mut Sheet, plot: &Plot, top: f64) -> Result<f64, &'static str> {
+    let shown = Shown::of(sheet, plot).ok_or("it has no points with finite numbers")?;
+    let entries = shown.legend(&BTreeSet::new());
+    let y = legend::draw(sheet, &entries, top);
+    let marks = marks(plot);
+    let gutters = Gutters { left: shown.left(sheet, 300.0), right: shown.right(sheet) };
+    let width = gutters.part(0.0, 0.0).width();
+    let above = tiers(sheet, &marks, (MARGIN, WIDTH - MARGIN)) as f64 * TIER;
+    let top = y + 24.0 + above;
+    let part = gutters.part(top, top + 300.0);
+    let frame = shown.frame(sheet, part, shown.x_ruler(sheet, width));
+    frame.draw(sheet);
+    draw_marks(sheet, &frame, &marks);
+    let unnamed = shown.draw(sheet, &frame);
+    let bottom = part.bottom + LABELLED;
+    // Lines whose names found no place have them below.
+    let names: Vec<(Sign, String)> = unnamed.iter().map(|line| (line.sign(), line.name.clone())).collect();
+    Ok(if names.is_empty() { bottom } else { legend::draw(sheet, &names, bottom + 6.0) })
+}
+
+/// Draws plots below one another with the same axis along.
+pub(super) fn draw_panels(sheet: &mut Sheet, panels: &[Panel], top: f64) -> Result<f64, &'static str> {
+    let all: Vec<(String, Shown<'_>)> = panels
+        .iter()
+        .take(MOST_PANELS)
+        .filter_map(|panel| Some((clean(&panel.title), Shown::of(sheet, &panel.plot)?)))
+        .collect();
+    let Some((_, first)) = all.first() else { return Err("none of its plots has points with finite numbers") };
+    if panels.len() > all.len() {
+        sheet.notes.push(format!("{} of {} plots are shown: the others have no numbers.", all.len(), panels.len()));
+    }
+    let high = match all.len() {
+        1 => 220.0,
+        2 => 150.0,
+        3 => 120.0,
+        4 | 5 => 96.0,
+        _ => 76.0,
+    };
+    let mut entries: Vec<(Sign, String)> = Vec::new();
+    for (_, shown) in &all {
+        for entry in shown.legend(&BTreeSet::new()) {
+            if entries.iter().all(|(_, name)| *name != entry.1) {
+                entries.push(entry);
+            }
+        }
+    }
+    let mut y = legend::draw(sheet, &entries, top);
+    let gutters = Gutters {
+        left: all.iter().map(|(_, shown)| shown.left(sheet, high)).fold(0.0, f64::max),
+        right: all.iter().map(|(_, shown)| shown.right(sheet)).fold(0.0, f64::max),
+    };
+    let mut extent = first.x;
+    all.iter().for_each(|(_, shown)| extent.join(shown.x));
+    let width = gutters.part(0.0, 0.0).width();
+    let x = ruler_along(sheet, &first.plot.x, extent, width);
+    let mut bottom = y;
+    let mut unnamed: Vec<Named> = Vec::new();
+    for (at, (title, shown)) in all.iter().enumerate() {
+        let marks = marks(shown.plot);
+        let above = tiers(sheet, &marks, (MARGIN, WIDTH - MARGIN)) as f64 * TIER;
+        let part = gutters.part(y + 24.0 + above, y + 24.0 + above + high);
+        let frame = shown.frame(sheet, part, x.clone());
+        panel_title(sheet, title, &frame.y.label, y + 15.0);
+        frame.draw_y(sheet);
+        draw_x(sheet, &frame.x, part, at + 1 == all.len());
+        draw_marks(sheet, &frame, &marks);
+        for line in shown.draw(sheet, &frame) {
+            if unnamed.iter().all(|other| other.name != line.name) {
+                unnamed.push(line);
+            }
+        }
+        bottom = part.bottom;
+        y = bottom + 10.0;
+    }
+    let names: Vec<(Sign, String)> = unnamed.iter().map(|line| (line.sign(), line.name.clone())).collect();
+    let bottom = bottom + LABELLED;
+    Ok(if names.is_empty() { bottom } else { legend::draw(sheet, &names, bottom + 6.0) })
+}
+
+/// Writes what a panel shows, and what its numbers are.
+fn panel_title(sheet: &mut Sheet, title: &str, label: &str, y: f64) {
+    let (bold, plain) = (Face::new(WORDS, sheet.palette.ink).bold(), Face::new(SMALL, sheet.palette.faint));
+    let title = bold.fit(title, (WIDTH - 2.0 * MARGIN) * 0.7);
+    sheet.text((MARGIN, y), bold, &title);
+    let x = MARGIN + if title.is_empty() { 0.0 } else { bold.width(&title) + 10.0 };
+    let unit = label.strip_prefix(title.as_str()).unwrap_or(label).trim();
+    let label = plain.fit(unit, (WIDTH - MARGIN - x).max(0.0));
+    sheet.text((x, y), plain, &label);
+}
+
+/// What is left free at both sides of a plot.
+struct Gutters {
+    left: f64,
+    right: f64,
+}
+
+impl Gutters {
+    fn part(&self, top: f64, bottom: f64) -> Rect {
+        Rect::new(MARGIN + self.left, top, WIDTH - MARGIN - self.right, bottom)
+    }
+}
+
+/// The marks that can be shown, with their names.
+fn marks(plot: &Plot) -> Vec<(f64, String)> {
+    let extent = Extent::of(&plot.x);
+    let shown = plot.marks.iter().filter(|mark| extent.shows(mark.at)).take(MOST_LIMITS);
+    shown.map(|mark| (mark.at, mark_name(&mark.name, mark.at, plot.x.unit))).collect()
+}
+
+/// The name of a mark, with its place unless the name has a number in it.
+pub(super) fn mark_name(name: &str, at: f64, unit: Unit) -> String {
+    if name.chars().any(|c| c.is_ascii_digit()) { clean(name) } else { with_value(name, at, unit) }
+}
+
+/// Draws marks and their names above the plot.
+pub(super) fn draw_marks(sheet: &mut Sheet, frame: &Frame, marks: &[(f64, String)]) {
+    let named: Vec<(f64, String)> = marks.iter().map(|(at, name)| (frame.at(*at, 0.0).0, name.clone())).collect();
+    for (x, _) in &named {
+        let ends = ((*x, frame.part.top), (*x, frame.part.bottom));
+        sheet.line(ends.0, ends.1, Pen::new(sheet.palette.faint, 1.2).dashed("3 3"));
+    }
+    // The label of the axis stands just above the plot at its left, names above it.
+    let lines = tiers(sheet, &named, (MARGIN, WIDTH - MARGIN));
+    let label = Face::new(WORDS, sheet.palette.faint).width(&frame.y.label) + MARGIN + 12.0;
+    let low = if lines <= 1 { label.min(WIDTH / 2.0) } else { MARGIN };
+    let lift = if lines <= 1 { 0.0 } else { 18.0 };
+    for (x, _) in named.iter().filter(|_| lift > 0.0) {
+        sheet.line((*x, frame.part.top - lift), (*x, frame.part.top), Pen::new(sheet.palette.faint, 1.0));
+    }
+    names_above(sheet, &named, (low, WIDTH - MARGIN), frame.part.top - lift);
+}
+
+/// A line without a name at it.
+struct Named {
+    name: String,
+    tone: Tone,
+    dash: &'static str,
+    shape: Option<Shape>,
+}
+
+impl Named {
+    fn sign(&self) -> Sign {
+        Sign::Line(self.tone, self.dash, self.shape)
+    }
+}
+
+/// A line as it is drawn: its pieces between gaps, in numbers.
+struct Course<'a> {
+    line: &'a Line,
+    name: String,
+    pieces: Vec<Vec<(f64, f64)>>,
+    band: Vec<(f64, f64, f64)>,
+}
+
+/// What is seen of a plot.
+struct Shown<'a> {
+    plot: &'a Plot,
+    lines: Vec<Course<'a>>,
+    dots: Vec<&'a Dot>,
+    x: Extent,
+    y: Extent,
+}
+
+impl<'a> Shown<'a> {
+    /// Returns what can be shown, if anything can.
+    fn of(sheet: &mut Sheet, plot: &'a Plot) -> Option<Shown<'a>> {
+        let (mut x, mut y) = (Extent::of(&plot.x), Extent::of(&plot.y));
+        let mut lines: Vec<Course<'a>> = Vec::new();
+        for line in plot.lines.iter().take(MOST_LINES) {
+            let mut pieces = vec![Vec::new()];
+            for point in &line.points {
+                if x.shows(point.0) && y.shows(point.1) {
+                    if let Some(piece) = pieces.last_mut() {
+                        piece.push(*point);
+                    }
+                } else if pieces.last().is_some_and(|piece| !piece.is_empty()) {
+                    pieces.push(Vec::new());
+                }
+            }
+            pieces.retain(|piece| !piece.is_empty());
+            let band = line.band.iter().filter(|(at, low, high)| x.shows(*at) && y.shows(*low) && y.shows(*high));
+            let band: Vec<(f64, f64, f64)> = band.copied().collect();
+            for (at, up) in pieces.iter().flatten() {
+                x.add(*at);
+                y.add(*up);
+            }
+            for (at, low, high) in &band {
+                x.add(*at);
+                y.add(*low);
+                y.add(*high);
+            }
+            if !pieces.is_empty() || band.len() > 1 {
+                lines.push(Course { line, name: clean(&line.series.name), pieces, band });
+            }
+        }
+        let dots: Vec<&Dot> = plot.dots.iter().filter(|dot| x.shows(dot.x) && y.shows(dot.y)).collect();
+        dots.iter().for_each(|dot| {
+            x.add(dot.x);
+            y.add(dot.y);
+        });
+        if lines.is_empty() && dots.is_empty() {
+            return None;
+        }
+        plot.limits.iter().take(MOST_LIMITS).for_each(|limit| y.add(limit.at));
+        plot.marks.iter().take(MOST_LIMITS).for_each(|mark| x.add(mark.at));
+        if plot.lines.len() > MOST_LINES {
+            sheet.notes.push(format!("The first {MOST_LINES} of {} lines are shown.", plot.lines.len()));
+        }
+        let names: Vec<&str> = lines.iter().map(|course| course.name.as_str()).take(16).collect();
+        sheet.spoken.push(format!("{} by {}: {}", clean(&plot.y.label), clean(&plot.x.label), names.join(", ")));
+        Some(Shown { plot, lines, dots, x, y })
+    }
+
+    /// The kinds of dots, in the order in which they appear.
+    fn kinds(&self) -> Vec<(&str, Tone)> {
+        let mut kinds: Vec<(&str, Tone)> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for dot in &self.dots {
+            if seen.insert(dot.series.name.as_str()) {
+                kinds.push((dot.series.name.as_str(), dot.series.tone));
+            }
+        }
+        kinds
+    }
+
+    /// What has to be said of the dots.
+    fn legend(&self, said: &BTreeSet<String>) -> Vec<(Sign, String)> {
+        let kinds = self.kinds().into_iter().filter(|(name, _)| !name.is_empty() && !said.contains(*name));
+        kinds.map(|(name, tone)| (Sign::Dot(tone, shape(tone)), clean(name))).collect()
+    }
+
+    fn y_ruler(&self, sheet: &Sheet, high: f64) -> Ruler {
+        let _ = sheet;
+        Ruler::new(&self.plot.y, self.y, Reach::Zero, high, &|_| 24.0)
+    }
+
+    fn x_ruler(&self, sheet: &Sheet, width: f64) -> Ruler {
+        ruler_along(sheet, &self.plot.x, self.x, width)
+    }
+
+    fn frame(&self, sheet: &Sheet, part: Rect, x: Ruler) -> Frame {
+        Frame::new(x, self.y_ruler(sheet, part.height()), part)
+    }
+
+    /// How wide the numbers at the left are.
+    fn left(&self, sheet: &Sheet, high: f64) -> f64 {
+        let face = Face::new(SMALL, sheet.palette.faint);
+        let ruler = self.y_ruler(sheet, high);
+        ruler.ticks.iter().map(|tick| face.width(&tick.text)).fold(16.0, f64::max) + 8.0
+    }
+
+    /// How wide the names at the ends of lines are.
+    fn right(&self, sheet: &Sheet) -> f64 {
+        let face = Face::new(WORDS, sheet.palette.ink);
+        let ruler = self.x_ruler(sheet, 600.0);
+        let ends = self.lines.iter().filter(|course| !course.name.is_empty() && self.at_the_end(course, &ruler));
+        let widest = ends.map(|course| face.width(&course.name)).fold(0.0, f64::max);
+        if widest > 0.0 { widest.min(GUTTER) + 14.0 } else { 6.0 }
+    }
+
+    /// Whether a line's name can stand at the right of the plot: the line ends there.
+    fn at_the_end(&self, course: &Course<'_>, x: &Ruler) -> bool {
+        course.pieces.last().and_then(|piece| piece.last()).is_some_and(|(at, _)| x.part(*at) > 0.93)
+    }
+
+    /// Draws lines, dots and words, and returns the lines whose names found no place.
+    fn draw(&self, sheet: &mut Sheet, frame: &Frame) -> Vec<Named> {
+        let mut taken = Taken::new(Rect::new(frame.part.left, frame.part.top - 3.0, WIDTH - 4.0, frame.part.bottom));
+        for course in &self.lines {
+            draw_band(sheet, frame, course);
+        }
+        limit_lines(sheet, frame, &self.plot.limits, &mut taken);
+        let many = self.lines.len() > 1;
+        let mut drawn: Vec<Vec<Vec<At>>> = Vec::new();
+        for (at, course) in self.lines.iter().enumerate() {
+            let pieces: Vec<Vec<At>> = course.pieces.iter().map(|piece| course.path(frame, piece)).collect();
+            for piece in &pieces {
+                sheet.path(piece, course.pen(sheet));
+                taken.line(piece, at as u16 + 1);
+            }
+            drawn.push(pieces);
+        }
+        for (at, (course, pieces)) in self.lines.iter().zip(&drawn).enumerate() {
+            let lone = pieces.iter().all(|piece| piece.len() < 2);
+            if many && course.line.series.tone != Tone::Faint || lone {
+                let colour = sheet.palette.stroke(course.line.series.tone);
+                for place in beads(pieces, at) {
+                    sheet.dot(place, shape(course.line.series.tone), 3.4, colour);
+                }
+            }
+        }
+        self.draw_dots(sheet, frame, &mut taken);
+        limit_names(sheet, frame, &self.plot.limits, self.plot.y.unit, &mut taken);
+        let unnamed = self.name_lines(sheet, frame, &drawn, &mut taken);
+        self.name_dots(sheet, frame, &mut taken);
+        unnamed
+    }
+
+    fn draw_dots(&self, sheet: &mut Sheet, frame: &Frame, taken: &mut Taken) {
+        let radius = if self.dots.len() > 200 { 2.6 } else { 4.4 };
+        let mut seen: BTreeMap<(i64, i64, &str), ()> = BTreeMap::new();
+        let mut left_out = 0_usize;
+        for dot in &self.dots {
+            let at = frame.at(dot.x, dot.y);
+            let fine = if self.dots.len() > 500 { 0.5 } else { 10.0 };
+            let square = ((at.0 * fine).round() as i64, (at.1 * fine).round() as i64, dot.series.name.as_str());
+            if seen.insert(square, ()).is_some() {
+                continue;
+            }
+            if seen.len() > MOST_DOTS {
+                left_out += 1;
+                continue;
+            }
+            sheet.dot(at, shape(dot.series.tone), radius, sheet.palette.stroke(dot.series.tone));
+            if self.dots.len() <= 200 {
+                taken.take(Rect::new(at.0, at.1, at.0, at.1).grown(radius));
+            }
+        }
+        if left_out > 0 {
+            sheet.notes.push(format!("{left_out} dots that lie among others are not drawn."));
+        }
+    }
+
+    /// Writes the names of lines: at the right where they end there, else where there is room along them.
+    fn name_lines(&self, sheet: &mut Sheet, frame: &Frame, drawn: &[Vec<Vec<At>>], taken: &mut Taken) -> Vec<Named> {
+        let mut unnamed = Vec::new();
+        let face = Face::new(WORDS, sheet.palette.ink);
+        let mut ends: Vec<(At, String, Tone)> = Vec::new();
+        let most = (frame.part.height() / NAME).floor().max(1.0) as usize;
+        let room = WIDTH - MARGIN - frame.part.right - 8.0;
+        for (at, (course, pieces)) in self.lines.iter().zip(drawn).enumerate() {
+            let tone = course.line.series.tone;
+            let end = pieces.last().and_then(|piece| piece.last());
+            let (false, Some(end)) = (course.name.is_empty(), end) else { continue };
+            if self.at_the_end(course, &frame.x) && ends.len() < most {
+                ends.push((*end, face.fit(&course.name, room), tone));
+            } else if !name_along(sheet, (at as u16 + 1, tone), &course.name, pieces, taken) {
+                unnamed.push(course.named(self.lines.len() > 1));
+            }
+        }
+        let wanted: Vec<f64> = ends.iter().map(|(end, _, _)| end.1).collect();
+        let sizes = vec![NAME; ends.len()];
+        let places = spread(&wanted, &sizes, frame.part.top - 4.0, frame.part.bottom + 4.0);
+        for (y, (end, name, tone)) in places.iter().zip(ends) {
+            let x = frame.part.right + 8.0;
+            if (y - end.1).abs() > 3.0 || end.0 < frame.part.right - 6.0 {
+                let pen = Pen::new(sheet.palette.stroke(tone), 0.8);
+                sheet.path(&[end, (frame.part.right + 1.0, end.1), (x - 2.0, *y)], pen);
+            }
+            let face = Face::new(WORDS, sheet.palette.words(tone));
+            let at = (x, y + WORDS * 0.36);
+            sheet.text(at, face, &name);
+            taken.take(face.covers(at, &name));
+        }
+        unnamed
+    }
+
+    /// Writes what stands beside dots, where there is room.
+    fn name_dots(&self, sheet: &mut Sheet, frame: &Frame, taken: &mut Taken) {
+        let mut left_out = 0_usize;
+        let labelled = self.dots.iter().filter(|dot| !dot.label.trim().is_empty()).take(300);
+        for dot in labelled {
+            let (x, y) = frame.at(dot.x, dot.y);
+            let face = Face::new(SMALL, sheet.palette.words(dot.series.tone)).rimmed(sheet.palette.paper);
+            let label = face.fit(&clean(&dot.label), 220.0);
+            let places = [
+                (face, (x + 8.0, y + 4.3), 0.0),
+                (face.end(), (x - 8.0, y + 4.3), 0.4),
+                (face.middle(), (x, y - 8.0), 0.6),
+                (face.middle(), (x, y + 17.0), 0.8),
+                (face, (x + 6.0, y - 6.0), 1.0),
+                (face.end(), (x - 6.0, y - 6.0), 1.2),
+                (face, (x + 6.0, y + 14.0), 1.4),
+                (face.end(), (x - 6.0, y + 14.0), 1.6),
+            ];
+            let mut best: Option<(f64, Face, At)> = None;
+            for (face, at, more) in places {
+                let Some(cost) = taken.cost(&face.covers(at, &label), 0) else { continue };
+                if best.as_ref().is_none_or(|best| cost + more < best.0) {
+                    best = Some((cost + more, face, at));
+                }
+            }
+            match best.filter(|(cost, _, _)| *cost < 14.0) {
+                Some((_, face, at)) => {
+                    sheet.text(at, face, &label);
+                    taken.take(face.covers(at, &label));
+                }
+                None => left_out += 1,
+            }
+        }
+        if left_out > 0 && self.dots.len() <= 60 {
+            let dots = if left_out == 1 { "dot has" } else { "dots have" };
+            sheet.notes.push(format!("{left_out} {dots} no name for want of room."));
+        }
+    }
+}
+
+impl Course<'_> {
+    fn pen(&self, sheet: &Sheet) -> Pen {
+        Pen { colour: sheet.palette.stroke(self.line.series.tone), width: 2.0, dash: self.dash() }
+    }
+
+    fn dash(&self) -> &'static str {
+        match self.line.stroke {
+            Stroke::Solid | Stroke::Steps => "",
+            Stroke::Dashed => "7 4",
+        }
+    }
+
+    fn named(&self, many: bool) -> Named {
+        let tone = self.line.series.tone;
+        Named { name: self.name.clone(), tone, dash: self.dash(), shape: many.then(|| shape(tone)) }
+    }
+
+    /// The points of a piece on the sheet, no more of them than can be seen.
+    fn path(&self, frame: &Frame, piece: &[(f64, f64)]) -> Vec<At> {
+        let points = thin(piece.iter().map(|(x, y)| frame.at(*x, *y)).collect());
+        match self.line.stroke {
+            Stroke::Solid | Stroke::Dashed => points,
+            Stroke::Steps => {
+                let mut steps: Vec<At> = Vec::new();
+                for at in points {
+                    if let Some(last) = steps.last().copied() {
+                        steps.push((at.0, last.1));
+                    }
+                    steps.push(at);
+                }
+                steps
+            }
+        }
+    }
+}
+
+fn ruler_along(sheet: &Sheet, axis: &Axis, extent: Extent, width: f64) -> Ruler {
+    let face = Face::new(SMALL, sheet.palette.faint);
+    Ruler::new(axis, extent, Reach::Whole, width, &|text| face.width(text) + 16.0)
+}
+
+/// Draws the band around a line.
+fn draw_band(sheet: &mut Sheet, frame: &Frame, course: &Course<'_>) {
+    if course.band.len() < 2 {
+        return;
+    }
+    let low = thin(course.band.iter().map(|(x, low, _)| frame.at(*x, *low)).collect());
+    let mut high = thin(course.band.iter().map(|(x, _, high)| frame.at(*x, *high)).collect());
+    high.reverse();
+    let colour = sheet.palette.fill(course.line.series.tone);
+    sheet.polygon(&[low, high].concat(), colour, 0.2);
+}
+
+/// Returns the points without those that cannot be told from their neighbours: of each column of half a unit, the first,
+/// the lowest, the highest and the last stay.
+pub(super) fn thin(points: Vec<At>) -> Vec<At> {
+    if points.len() <= MOST_POINTS {
+        return points;
+    }
+    if points.windows(2).any(|pair| pair[1].0 < pair[0].0) {
+        let stride = points.len().div_ceil(MOST_POINTS);
+        let last = points.last().copied();
+        return points.into_iter().step_by(stride).chain(last).collect();
+    }
+    let mut kept: Vec<At> = Vec::new();
+    for column in points.chunk_by(|one, two| (one.0).round() as i64 == (two.0).round() as i64) {
+        let by = |order: fn(&f64, &f64) -> bool| {
+            (1..column.len()).fold(0, |best, at| if order(&column[at].1, &column[best].1) { at } else { best })
+        };
+        let mut chosen = [0, by(|one, two| one < two), by(|one, two| one > two), column.len() - 1];
+        chosen.sort_unstable();
+        for (at, index) in chosen.iter().enumerate() {
+            if at == 0 || chosen[at - 1] != *index {
+                kept.push(column[*index]);
+            }
+        }
+    }
+    kept
+}
+
+/// Where on a line its shapes sit: at its points where they are few and apart, else at even distances.
+fn beads(pieces: &[Vec<At>], index: usize) -> Vec<At> {
+    let points: Vec<At> = pieces.iter().flatten().copied().collect();
+    let lone = || pieces.iter().filter(|piece| piece.len() == 1).flatten().copied();
+    if points.len() <= 12 {
+        return points;
+    }
+    let distance = |pair: &[At]| (pair[1].0 - pair[0].0).hypot(pair[1].1 - pair[0].1);
+    let total: f64 = pieces.iter().flat_map(|piece| piece.windows(2)).map(distance).sum();
+    let step = (total / 4.0).max(60.0);
+    let mut next = step * (0.3 + 0.17 * (index % 5) as f64);
+    let (mut beads, mut gone) = (Vec::new(), 0.0);
+    for pair in pieces.iter().flat_map(|piece| piece.windows(2)) {
+        let long = distance(pair);
+        while next <= gone + long && beads.len() < 40 {
+            let way = (next - gone) / long.max(1e-9);
+            beads.push((pair[0].0 + (pair[1].0 - pair[0].0) * way, pair[0].1 + (pair[1].1 - pair[0].1) * way));
+            next += step;
+        }
+        gone += long;
+    }
+    beads.extend(lone().take(40));
+    beads
+}
+
+/// Writes a line's name beside it where least is beneath, and says whether there was room.
+fn name_along(sheet: &mut Sheet, (own, tone): (u16, Tone), name: &str, pieces: &[Vec<At>], taken: &mut Taken) -> bool {
+    let face = Face::new(WORDS, sheet.palette.words(tone)).rimmed(sheet.palette.paper);
+    let name = face.fit(name, 260.0);
+    let points: Vec<At> = pieces.iter().flatten().copied().collect();
+    let mut best: Option<(f64, Face, At)> = None;
+    let stops = points.len().min(40);
+    for stop in 0..stops {
+        // From the end of the line backwards.
+        let index = points.len() - 1 - stop * (points.len() - 1) / stops.max(1);
+        let (x, y) = points[index];
+        let places = [
+            (face, (x + 7.0, y + 4.5)),
+            (face, (x + 5.0, y - 7.0)),
+            (face, (x + 5.0, y + 17.0)),
+            (face.end(), (x - 5.0, y - 7.0)),
+            (face.end(), (x - 5.0, y + 17.0)),
+            (face.end(), (x - 7.0, y + 4.5)),
+        ];
+        for (side, (face, at)) in places.into_iter().enumerate() {
+            let Some(cost) = taken.cost(&face.covers(at, &name), own) else { continue };
+            let cost = cost + 0.25 * stop as f64 + 0.1 * side as f64;
+            if best.as_ref().is_none_or(|best| cost < best.0) {
+                best = Some((cost, face, at));
+            }
+        }
+    }
+    let Some((_, face, at)) = best.filter(|(cost, _, _)| *cost < 12.0) else { return false };
+    sheet.text(at, face, &name);
+    taken.take(face.covers(at, &name));
+    true
+}

@@ -7,7 +7,8 @@ use std::{env, fs};
 
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    for (files, table) in [(&["models.toml", "more.toml"][..], "model"), (&["gpus.toml"][..], "gpu")] {
+    let models = (&["models.toml", "more.toml"][..], "model");
+    for (files, table) in [models, (&["gpus.toml"][..], "gpu"), (&["quality.toml"][..], "quality")] {
         let mut code = String::from("&[\n");
         for entry in files.iter().flat_map(|file| entries(file, table)) {
             let json = serde_json::to_string(&entry).expect("TOML is a subset of JSON");

@@ -13,6 +13,7 @@
 pub mod answer;
 mod batched;
 mod choices;
+pub mod compare;
 mod error;
 mod explain;
 mod heads;
@@ -32,6 +33,8 @@ mod world;
 
 pub use answer::{CatalogueAnswer, InspectAnswer, PlanAnswer};
 pub use batched::run_batched;
+pub use compare::answer::ComparisonAnswer;
+pub use compare::{ComparisonRequest, compare};
 pub use error::Error;
 pub use explain::{Explanation, explain};
 pub use inspect::{catalogue, inspect};

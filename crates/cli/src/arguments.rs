@@ -46,6 +46,20 @@ pub enum Verb {
             Exit status: 0 answered, 1 could not be answered, 2 malformed."
     )]
     Roofline(Box<RooflineArguments>),
+    /// Which is better: models, cards, formats, engines and settings side by side
+    ///
+    /// Every combination of the lists is a row; what cannot be answered is a row with its reason. Flags that are not
+    /// Plimsoll's are the engine's, as for `plan`; without an engine vLLM is taken.
+    #[command(
+        override_usage = "plimsoll compare [OPTIONS] MODEL... [ENGINE FLAGS]",
+        after_help = "Examples:\n  \
+            plimsoll compare llama-2-7b llama-3-8b mistral-7b --gpus rtx-4090,a100-40gb,h100:4\n  \
+            plimsoll compare llama-3.1-8b --formats bf16,fp8,awq-4bit --gpu l40s --sort decode_ms\n  \
+            plimsoll compare llama-3.1-8b --gpu h100 --engines vllm,sglang,tensorrt-llm\n  \
+            plimsoll compare qwen3-32b --gpus h100:4 --tp 1,2,4 --batch 1,8,64 --out front.svg\n\n\
+            Exit status: 0 answered, 1 could not be answered, 2 malformed."
+    )]
+    Compare(Box<CompareArguments>),
     /// How does it behave under traffic: latency, throughput, KV use and waste, preemptions, prefix hits
     ///
     /// Give a launch as for `plan`, and what arrives: a trace or a workload in words.
@@ -220,6 +234,59 @@ pub struct RooflineArguments {
     /// Shows how the figures come about: formulas with the numbers in
     #[arg(long)]
     pub explain: bool,
+    #[command(flatten)]
+    pub cost: CostArguments,
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// What `compare` is told besides the engine's own flags.
+#[derive(Args)]
+pub struct CompareArguments {
+    #[command(flatten)]
+    pub launch: LaunchArguments,
+    /// Cards, each with a count if there are several: rtx-4090,h100-80gb:4
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub gpus: Vec<String>,
+    /// Engines: vllm,sglang,tensorrt-llm,llama.cpp,ollama,transformers
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub engines: Vec<String>,
+    /// Formats of the weights: fp32,bf16,fp8,int8,gptq-4bit,awq-4bit,nf4,q4_k_m
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub formats: Vec<String>,
+    /// Formats of the KV cache, by the engine's own names: auto,fp8
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub kv_formats: Vec<String>,
+    /// Tensor-parallel ranks: 1,2,4 or 1..8 (doubling)
+    #[arg(long, value_name = "COUNTS")]
+    pub tp: Option<String>,
+    /// Pipeline stages: 1,2
+    #[arg(long, value_name = "COUNTS")]
+    pub pp: Option<String>,
+    /// Longest sequence that the launch serves: 8k,32k or 1k..128k
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<String>,
+    /// Most sequences that the launch runs at once: 1,8,64
+    #[arg(long, value_name = "COUNTS")]
+    pub batch: Option<String>,
+    /// Tokens of a sequence for concurrency and times; --context, else 4096
+    #[arg(long, value_name = "TOKENS")]
+    pub at_context: Option<u32>,
+    /// Sequences that decode at once for times; --batch, else 1
+    #[arg(long, value_name = "COUNT")]
+    pub at_batch: Option<u32>,
+    /// What stands in the rows: model, gpu, engine, format, kv_format, tp, pp, context, batch
+    #[arg(long, value_name = "LISTS", value_delimiter = ',')]
+    pub rows: Vec<String>,
+    /// What stands in the columns of a grid: one of the same
+    #[arg(long, value_name = "LISTS", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Which figures are shown: state, max_context, concurrency, weights, decode_ms, …
+    #[arg(long, value_name = "FIGURES", value_delimiter = ',')]
+    pub show: Vec<String>,
+    /// Sorts rows by a figure, the least first; -FIGURE: the most first
+    #[arg(long, value_name = "FIGURE", allow_hyphen_values = true)]
+    pub sort: Option<String>,
     #[command(flatten)]
     pub cost: CostArguments,
     #[command(flatten)]
@@ -445,6 +512,10 @@ pub enum SchemaOf {
     RooflineRequest,
     /// What `roofline --json` prints
     RooflineAnswer,
+    /// What `compare` asks
+    CompareRequest,
+    /// What `compare --json` prints
+    CompareAnswer,
     /// What `simulate` asks
     SimulateRequest,
     /// What `simulate --json` prints

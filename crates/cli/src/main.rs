@@ -2,6 +2,7 @@
 
 mod arguments;
 mod batch;
+mod compare;
 mod cost;
 mod file;
 mod files;
@@ -103,6 +104,7 @@ fn run(verb: Verb) -> Result<u8, Failure> {
     match verb {
         Verb::Plan(arguments) => return plan::run(&arguments, &desk, &mut out),
         Verb::Roofline(arguments) => return roofline::run(&arguments, &desk, &mut out),
+        Verb::Compare(arguments) => return compare::run(&arguments, &desk, &mut out),
         Verb::Simulate(arguments) => return simulate::run(&arguments, &desk, &mut out),
         Verb::Reconcile(arguments) => return reconcile::run(&arguments, &desk, &mut out),
         Verb::Inspect { model, tensors, shown } => {

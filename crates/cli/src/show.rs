@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use plimsoll_api::{
-    CatalogueAnswer, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer, RooflineAnswer, RooflineRequest,
-    SimulateAnswer, SimulateCompareAnswer, SimulateRequest, Simulated,
+    CatalogueAnswer, ComparisonAnswer, ComparisonRequest, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer,
+    RooflineAnswer, RooflineRequest, SimulateAnswer, SimulateCompareAnswer, SimulateRequest, Simulated,
 };
 use plimsoll_report::{Show, Style};
 use serde::Serialize;
@@ -70,6 +70,8 @@ pub fn schema(of: SchemaOf, out: &mut impl Write) -> io::Result<()> {
         SchemaOf::ReconcileAnswer => schemars::schema_for!(ReconcileAnswer),
         SchemaOf::RooflineRequest => schemars::schema_for!(RooflineRequest),
         SchemaOf::RooflineAnswer => schemars::schema_for!(RooflineAnswer),
+        SchemaOf::CompareRequest => schemars::schema_for!(ComparisonRequest),
+        SchemaOf::CompareAnswer => schemars::schema_for!(ComparisonAnswer),
         SchemaOf::SimulateRequest => schemars::schema_for!(SimulateRequest),
         SchemaOf::SimulateAnswer => schemars::schema_for!(SimulateAnswer),
         SchemaOf::SimulateCompareAnswer => schemars::schema_for!(SimulateCompareAnswer),

@@ -167,8 +167,8 @@ fn read(data: &Path, name: &str) -> Model {
     model::read(name, &config, json("hf_quant_config.json").as_ref()).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// A model, a real checkpoint of it in another format, that format, and by how many bytes the published one is heavier for
-/// what its maker did otherwise.
+/// A model, a published configuration of it in another format, that format, and by how many bytes the published checkpoint is
+/// heavier for what its maker did otherwise.
 const PAIRS: [(&str, &str, &str, u64); 20] = [
     ("meta-llama__Llama-3.1-70B-Instruct", "nvidia__Llama-3.1-70B-Instruct-FP8", "fp8", 0),
     ("Qwen__Qwen3-32B", "Qwen__Qwen3-32B-FP8-Static-PerTensor", "fp8", 0),
@@ -220,4 +220,17 @@ fn recast_models_weigh_what_published_checkpoints_weigh() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn recast_models_weigh_what_files_weigh() {
+    let Some(data) = shared() else { return };
+    // Sizes of real files: `oracle/quant_byte_goldens.json`.
+    for (name, format, bytes) in [
+        ("meta-llama__Llama-3.1-8B-Instruct", "bnb-int8", 9_086_705_888_u64),
+        ("MiniMaxAI__MiniMax-M2.5", "fp8-block", 230_121_630_720),
+    ] {
+        let made = recast(&read(&data, name), format).expect(format);
+        assert_eq!(made.checkpoint_bytes().model.get(), bytes, "{name} as {format}");
+    }
 }

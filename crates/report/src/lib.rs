@@ -14,6 +14,8 @@
 //! ```
 
 mod catalogue;
+mod compare;
+mod compare_figures;
 mod csv;
 mod explanation;
 pub mod figure;

@@ -1,5 +1,6 @@
 //! How fast can it go, and what holds it back? From a launch to operators, roofs and predicted times.
 
+pub(crate) mod alone;
 pub mod answer;
 mod crossovers;
 mod findings;

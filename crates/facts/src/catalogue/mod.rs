@@ -8,11 +8,13 @@
 
 mod entry;
 mod name;
+mod quality;
 
 use serde_json::Value;
 
 pub use entry::compact;
 pub use name::Match;
+pub use quality::{Metric, Published, quality};
 
 use crate::gpu::Gpu;
 use crate::model::Model;
@@ -50,6 +52,11 @@ pub fn model_ids() -> impl Iterator<Item = &'static str> {
     MODELS.iter().map(|(id, _)| *id)
 }
 
+/// Names that fit several entries and that their makers gave to one.
+///
+/// Source: Mistral 7B's paper (arXiv 2310.06825) and its release of September 2023 are v0.1, the others followed.
+const FIRST: [(&str, &str); 1] = [("mistral-7b", "mistralai/Mistral-7B-v0.1")];
+
 /// A built-in model: the model and where its facts come from.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -68,6 +75,13 @@ pub fn model(name: &str) -> Result<Known, Error> {
     let ids: Vec<&str> = model_ids().collect();
     if let Some(at) = ids.iter().position(|id| id.eq_ignore_ascii_case(name)) {
         return load(at);
+    }
+    let plain = name.trim().to_ascii_lowercase().replace(['_', ' '], "-");
+    let first = FIRST.iter().find(|(known, _)| *known == plain || plain == format!("mistralai/{known}"));
+    if let Some(at) = first.and_then(|(_, id)| ids.iter().position(|known| known == id)) {
+        let mut known = named(name, at, &ids, &[])?;
+        known.model.notes.push(format!("later releases of `{name}` have their version in their names"));
+        return Ok(known);
     }
     match name::find(name, &ids) {
         Match::One(at) => named(name, at, &ids, &[]),

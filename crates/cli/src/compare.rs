@@ -1,0 +1,96 @@
+//! `plimsoll compare`: words to a request, an answer to text.
+
+use std::io::{IsTerminal, Write};
+
+use plimsoll_api::vary::Knob;
+use plimsoll_api::{ComparisonRequest, Desk, Error, compare};
+
+use crate::arguments::{CompareArguments, LaunchArguments};
+use crate::{Failure, cost, launch, show};
+
+/// Rows from which on a comparison shows how far it is.
+const MANY: usize = 200;
+
+/// Runs the verb; the number is the exit status.
+pub fn run(arguments: &CompareArguments, desk: &Desk<'_>, out: &mut impl Write) -> Result<u8, Failure> {
+    let request = request(arguments)?;
+    let talk = !arguments.shown.quiet && std::io::stderr().is_terminal();
+    let bar = indicatif::ProgressBar::hidden();
+    let answer = compare::compare_with(&request, desk, &|done, all| {
+        if talk && all >= MANY {
+            if done == 1 {
+                bar.set_length(all as u64);
+                bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(5));
+            }
+            bar.set_position(done as u64);
+        }
+    })?;
+    bar.finish_and_clear();
+    show::answer(&answer, &arguments.shown, out)?;
+    out.flush()?;
+    Ok(0)
+}
+
+/// Turns words into a request. Words in front of the first flag of the engine's are models.
+fn request(arguments: &CompareArguments) -> Result<ComparisonRequest, Error> {
+    let words = &arguments.launch.words;
+    let own = words.iter().position(|word| word.starts_with('-') || word == "--").unwrap_or(words.len());
+    let (models, rest) = words.split_at(own);
+    if let [engine] = arguments.engines.as_slice()
+        && let Some(other) = arguments.launch.engine.as_ref().filter(|other| *other != engine)
+    {
+        return Err(Error::Request(format!("--engine {other} and --engines {engine} contradict each other")));
+    }
+    let several = arguments.engines.len() > 1;
+    let engine =
+        arguments.launch.engine.clone().or_else(|| (!several).then(|| arguments.engines.first().cloned()).flatten());
+    let flags = LaunchArguments {
+        gpu: arguments.launch.gpu.clone(),
+        gpu_memory: arguments.launch.gpu_memory.clone(),
+        engine: engine.clone(),
+        engine_version: arguments.launch.engine_version.clone(),
+        option: arguments.launch.option.clone(),
+        given: arguments.launch.given.clone(),
+        no_profile: arguments.launch.no_profile,
+        words: rest.to_vec(),
+    };
+    if let (true, Some(flag)) = (several && engine.is_none(), rest.first().filter(|word| *word != "--")) {
+        return Err(Error::Request(format!(
+            "{flag} is one engine's, and {} are compared; what all understand is --context, --batch, --tp, --pp, --formats and \
+             --kv-formats",
+            arguments.engines.join(", ")
+        )));
+    }
+    let launch = if rest.is_empty() && engine.is_none() {
+        // Without words a launch would be refused; the models stand apart here.
+        let words = models.first().cloned().into_iter().collect();
+        launch::request_for(&LaunchArguments { words, ..flags }, Some(plimsoll_api::roofline::ENGINE))?
+    } else {
+        launch::request_for(&flags, Some(plimsoll_api::roofline::ENGINE))?
+    };
+    let mut models = models.to_vec();
+    if !rest.iter().any(|word| word == "--") {
+        // A model behind an engine's flag is one of those that are compared.
+        models.extend(launch.model.clone());
+    }
+    let numbers = |knob: Knob, text: &Option<String>| text.as_deref().map_or(Ok(Vec::new()), |text| knob.numbers(text));
+    Ok(ComparisonRequest {
+        models,
+        gpus: arguments.gpus.clone(),
+        engines: arguments.engines.clone(),
+        formats: arguments.formats.clone(),
+        kv_formats: arguments.kv_formats.clone(),
+        tp: numbers(Knob::Tp, &arguments.tp)?,
+        pp: numbers(Knob::Pp, &arguments.pp)?,
+        context: numbers(Knob::Context, &arguments.context)?,
+        batch: numbers(Knob::Batch, &arguments.batch)?,
+        at_context: arguments.at_context,
+        at_batch: arguments.at_batch,
+        rows: arguments.rows.clone(),
+        columns: arguments.columns.clone(),
+        show: arguments.show.clone(),
+        sort: arguments.sort.clone(),
+        launch,
+        cost: cost::request(&arguments.cost)?,
+    })
+}

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let file = Path::new(&folder).join(format!("{}{suffix}", figure.name));
             std::fs::write(file.with_extension("png"), png(&drawn, 1.25)?)?;
             std::fs::write(file.with_extension("svg"), &drawn)?;
-            println!("{:>9} {}", drawn.len(), file.display());
+            eprintln!("{:>9} {}", drawn.len(), file.display());
         }
     }
     Ok(())

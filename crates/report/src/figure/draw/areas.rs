@@ -2,10 +2,12 @@
 
 use super::super::{Areas, Axis, Limit, Scale, Tone};
 use super::colour::{Hatch, hatch};
+use super::course::thin;
 use super::frame::{Frame, LABELLED, SMALL, TIER, WORDS, tiers};
-use super::labels::{MOST_LIMITS, limit_lines, limit_names};
+use super::labels::{MOST_LIMITS, limit_lines, limit_names, mark_name};
+use super::legend::{self, Sign};
 use super::place::{Taken, spread};
-use super::plot::{draw_marks, mark_name, thin};
+use super::plot::draw_marks;
 use super::ruler::{Extent, Reach, Ruler};
 use super::sheet::{At, Face, MARGIN, Pen, Rect, Sheet, WIDTH, over};
 use super::words::{clean, value};
@@ -14,6 +16,8 @@ use super::words::{clean, value};
 const MOST: usize = 24;
 /// How high a plot of areas is.
 const HIGH: f64 = 300.0;
+/// How high a name at the right is.
+const NAME: f64 = 16.0;
 /// The distance between the columns in which room for names is looked for.
 const COLUMN: f64 = 3.0;
 
@@ -54,7 +58,7 @@ pub(super) fn draw(sheet: &mut Sheet, areas: &Areas, top: f64) -> Result<f64, &'
     let face = Face::new(SMALL, sheet.palette.faint);
     let y_ruler = Ruler::new(&y_axis, y, Reach::Zero, HIGH, &|_| 26.0);
     let left = MARGIN + y_ruler.ticks.iter().map(|tick| face.width(&tick.text)).fold(16.0, f64::max) + 8.0;
-    let top = top + 24.0 + tiers(sheet, &marks, (MARGIN, WIDTH - MARGIN)) as f64 * TIER;
+    let top = top + 26.0 + tiers(sheet, &marks, (MARGIN, WIDTH - MARGIN)) as f64 * TIER;
     let lay = |right: f64| {
         let x = Ruler::new(x_axis, x, Reach::Whole, right - left, &|text| face.width(text) + 16.0);
         let frame = Frame::new(x, y_ruler.clone(), Rect::new(left, top, right, top + HIGH));
@@ -71,10 +75,11 @@ pub(super) fn draw(sheet: &mut Sheet, areas: &Areas, top: f64) -> Result<f64, &'
     draw_areas(sheet, &frame, &stacked);
     let mut taken = Taken::new(Rect::new(left, top - 3.0, WIDTH - 4.0, frame.part.bottom));
     draw_limits(sheet, &frame, areas, &stacked, &mut taken);
-    name_areas(sheet, &frame, &stacked, &mut taken);
     draw_marks(sheet, &frame, &marks);
+    let unnamed = name_areas(sheet, &frame, &stacked, &mut taken);
     limit_names(sheet, &frame, &areas.limits, areas.y.unit, &mut taken);
-    Ok(frame.part.bottom + LABELLED)
+    let bottom = frame.part.bottom + LABELLED;
+    Ok(if unnamed.is_empty() { bottom } else { legend::draw(sheet, &unnamed, bottom + 6.0) })
 }
 
 /// Says how high the areas are at the last place.
@@ -221,8 +226,8 @@ fn inside(area: &Area, frame: &Frame, face: Face) -> Option<At> {
     best.map(|(_, at)| at)
 }
 
-/// Writes the names of areas within them, or at the right.
-fn name_areas(sheet: &mut Sheet, frame: &Frame, stacked: &[Area], taken: &mut Taken) {
+/// Writes the names of areas within them, or at the right, and returns those that have no room there either.
+fn name_areas(sheet: &mut Sheet, frame: &Frame, stacked: &[Area], taken: &mut Taken) -> Vec<(Sign, String)> {
     let mut outside: Vec<(At, &Area)> = Vec::new();
     for area in stacked.iter().filter(|area| !area.name.is_empty()) {
         let fill = sheet.palette.fill(area.tone);
@@ -239,8 +244,11 @@ fn name_areas(sheet: &mut Sheet, frame: &Frame, stacked: &[Area], taken: &mut Ta
             }
         }
     }
+    if outside.len() as f64 * NAME > frame.part.height() {
+        return outside.into_iter().map(|(_, area)| (Sign::Surface(area.tone), area.name.clone())).collect();
+    }
     let wanted: Vec<f64> = outside.iter().map(|(at, _)| at.1).collect();
-    let sizes = vec![16.0; outside.len()];
+    let sizes = vec![NAME; outside.len()];
     for (y, (end, area)) in spread(&wanted, &sizes, frame.part.top, frame.part.bottom + 4.0).iter().zip(outside) {
         let (x, pen) = (frame.part.right + 10.0, Pen::new(sheet.palette.stroke(area.tone), 1.2));
         sheet.path(&[end, (frame.part.right + 1.0, end.1), (x - 2.0, *y)], pen);
@@ -248,4 +256,5 @@ fn name_areas(sheet: &mut Sheet, frame: &Frame, stacked: &[Area], taken: &mut Ta
         let name = face.fit(&area.name, WIDTH - 4.0 - x);
         sheet.text((x, y + WORDS * 0.36), face, &name);
     }
+    Vec::new()
 }

@@ -136,7 +136,7 @@ fn place(sheet: &Sheet, bars: &Bars, rows: &[Row], limits: &[(f64, String)], top
         let ruler = Ruler::new(&axis, extent, Reach::Zero, right - left, &room);
         let place = Place { ruler, left, right, top, step, high };
         let ends = rows.iter().map(|row| note_at(sheet, row, &place, limits) + face.width(&row.note).min(200.0));
-        if ends.fold(0.0, f64::max) <= WIDTH - 6.0 || right < left + 160.0 {
+        if ends.fold(0.0, f64::max) <= WIDTH - MARGIN + 4.0 || right < left + 160.0 {
             return place;
         }
         right -= 6.0;
@@ -185,7 +185,7 @@ fn draw_rows(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place, limits
             label_part(sheet, surface, (tone, name), value(*part, bars.axis.unit), line);
         }
         let x = note_at(sheet, row, place, limits);
-        let note = face.fit(&row.note, (WIDTH - 4.0 - x).max(0.0));
+        let note = face.fit(&row.note, (WIDTH - 8.0 - x).max(0.0));
         sheet.text((x, line), face, &note);
     }
     callouts(sheet, bars, rows, place);

@@ -36,7 +36,7 @@ pub(super) fn draw(sheet: &mut Sheet, map: &BlockMap, top: f64) -> Result<f64, &
     x.add(map.end);
     y.add(0.0);
     y.add(map.blocks);
-    let top = legend::draw(sheet, &entries(&moments), top) + 22.0;
+    let top = legend::draw(sheet, &entries(&moments), top) + 26.0;
     let face = Face::new(SMALL, sheet.palette.faint);
     let y_ruler = Ruler::new(&axis, y, Reach::Whole, HIGH, &|_| 26.0);
     let left = MARGIN + y_ruler.ticks.iter().map(|tick| face.width(&tick.text)).fold(16.0, f64::max) + 8.0;

@@ -215,7 +215,7 @@ pub(super) fn shape(tone: Tone) -> Shape {
         Tone::Runtime => Shape::Triangle,
         Tone::Graphs => Shape::Turned,
         Tone::Kv => Shape::Diamond,
-        Tone::Faint => Shape::Bar,
+        Tone::Faint => Shape::Circle,
         Tone::Bad => Shape::Cross,
         Tone::Nth(at) => SHAPES[at % SHAPES.len()],
     }

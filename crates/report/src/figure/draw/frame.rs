@@ -42,7 +42,7 @@ impl Frame {
         draw_x(sheet, &self.x, self.part, true);
         let face = Face::new(WORDS, sheet.palette.faint);
         let label = face.fit(&self.y.label, WIDTH - 2.0 * MARGIN);
-        sheet.text((MARGIN, self.part.top - 9.0), face, &label);
+        sheet.text((MARGIN, self.part.top - 12.0), face, &label);
     }
 
     /// Draws the grid from the left and the marks there.

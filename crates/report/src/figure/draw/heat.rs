@@ -64,7 +64,7 @@ pub(super) fn draw(sheet: &mut Sheet, heat: &Heat, top: f64) -> Result<f64, &'st
     let label = label.middle();
     let text = label.fit(&clean(&heat.x), WIDTH - 2.0 * MARGIN);
     let half = label.width(&text) / 2.0;
-    let middle = f64::midpoint(part.left, part.right).max(MARGIN + half);
+    let middle = f64::midpoint(part.left, part.right).max(MARGIN + half).min(WIDTH - MARGIN - half);
     sheet.text((middle, names + 18.0), label, &text);
     let feasible = heat.cells.iter().flatten().filter(|cell| cell.feasible).count();
     let all: usize = heat.cells.iter().map(Vec::len).sum();
@@ -178,7 +178,7 @@ fn names_at(sheet: &mut Sheet, heat: &Heat, grid: &Grid) -> f64 {
     let stride = (15.0 / high).ceil().max(1.0) as usize;
     for (row, at) in grid.rows.iter().enumerate().step_by(stride) {
         let part = grid.cell(0, row);
-        let name = face.fit(&clean(heat.rows.get(*at).map_or("", String::as_str)), part.left - MARGIN - 8.0);
+        let name = face.fit(&clean(heat.rows.get(*at).map_or("", String::as_str)), grid.part.left - MARGIN - 7.0);
         sheet.text((part.left - 8.0, f64::midpoint(part.top, part.bottom) + WORDS * 0.36), face.end(), &name);
     }
     let face = Face::new(SMALL, sheet.palette.ink).middle();
@@ -221,18 +221,25 @@ fn legend(sheet: &mut Sheet, heat: &Heat, top: f64) -> f64 {
         let name = face.fit(&clean(&heat.legend), 360.0);
         let (low, high) = (face.fit(&clean(&low.text), 90.0), face.fit(&clean(&high.text), 90.0));
         let mut x = MARGIN;
+        let only = low == high;
         sheet.text((x, y + 13.0), face.bold(), &name);
         x += face.bold().width(&name) + 12.0;
-        sheet.text((x, y + 13.0), face, &low);
-        x += face.width(&low) + 6.0;
+        if !only {
+            sheet.text((x, y + 13.0), face, &low);
+            x += face.width(&low) + 6.0;
+        }
+        // Whole units, or the seams of the ramp would show.
+        x = x.round();
+        let ramp = if only { 18.0 } else { RAMP };
         for step in 0..STEPS {
-            let left = x + RAMP * f64::from(step) / f64::from(STEPS);
-            let part = Rect::new(left, y + 2.0, left + RAMP / f64::from(STEPS), y + 14.0);
+            let left = x + ramp * f64::from(step) / f64::from(STEPS);
+            // Each step reaches to the end and is covered by the next: no seams.
+            let part = Rect::new(left, y + 2.0, x + ramp, y + 14.0);
             let way = from + (to - from) * f64::from(step) / f64::from(STEPS - 1);
             sheet.rect(part, sheet.palette.ramp(way));
         }
-        sheet.outline(Rect::new(x, y + 2.0, x + RAMP, y + 14.0), Pen::new(sheet.palette.faint, 0.8));
-        sheet.text((x + RAMP + 6.0, y + 13.0), face, &high);
+        sheet.outline(Rect::new(x, y + 2.0, x + ramp, y + 14.0), Pen::new(sheet.palette.faint, 0.8));
+        sheet.text((x + ramp + 6.0, y + 13.0), face, &high);
         y += 22.0;
     }
     let (mut feasible, mut not) = (false, false);

@@ -9,10 +9,35 @@ use super::words::{clean, value};
 /// The most limits and marks of a plot.
 pub(super) const MOST_LIMITS: usize = 12;
 
-/// Returns a name with its value behind, unless the name says it.
+/// Returns a name with its value behind, unless the name says it: `card 79.1 GiB`, `99%`.
 pub(super) fn with_value(name: &str, at: f64, unit: Unit) -> String {
     let (name, value) = (clean(name), value(at, unit));
-    if name.contains(&value) { name } else { format!("{name} {value}").trim().to_owned() }
+    let short = short(&value);
+    if name.contains(&value) || name.contains(&short) {
+        return name;
+    }
+    let value = if unit == Unit::Share { short } else { value };
+    format!("{name} {value}").trim().to_owned()
+}
+
+/// Returns the name of a mark with its place behind, unless there is a number in the name: `the card is full: 64 000`.
+pub(super) fn mark_name(name: &str, at: f64, unit: Unit) -> String {
+    let name = clean(name);
+    if name.chars().any(|c| c.is_ascii_digit()) {
+        return name;
+    }
+    let value = value(at, unit);
+    if name.is_empty() { value } else { format!("{name}: {value}") }
+}
+
+/// A number without zeros at its end: `99%` for `99.0%`.
+fn short(value: &str) -> String {
+    let end = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let (number, unit) = value.split_at(end);
+    if !number.contains('.') {
+        return value.to_owned();
+    }
+    format!("{}{unit}", number.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// Draws limits across a plot. Their names come later, when it is known what else is there.

@@ -81,7 +81,7 @@ fn draw_sign(sheet: &mut Sheet, sign: Sign, x: f64, y: f64) {
         Sign::Dot(tone, shape) => sheet.dot(middle, shape, 4.5, palette.stroke(tone)),
         Sign::Ring(tone) => sheet.ring(middle, 4.5, Pen::new(palette.stroke(tone), 2.0)),
         Sign::Interval(tone) => {
-            sheet.rect(Rect::new(x, y - 4.0, x + SIGN, y + 4.0), palette.paper.towards(palette.fill(tone), 0.45));
+            sheet.rect(Rect::new(x, y - 4.0, x + SIGN, y + 4.0), palette.paper.towards(palette.fill(tone), 0.55));
             sheet.line((middle.0, y - 6.0), (middle.0, y + 6.0), Pen::new(palette.stroke(tone), 2.4));
         }
         Sign::Requests => {

@@ -7,6 +7,7 @@ mod backend;
 mod bars;
 mod blocks;
 mod colour;
+mod course;
 mod frame;
 mod heat;
 mod labels;
@@ -19,6 +20,8 @@ mod sheet;
 mod spans;
 mod words;
 
+#[cfg(test)]
+mod tests;
 
 use super::{Body, Error, Figure, Theme};
 use colour::Palette;

@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Axis, Dot, Line, Panel, Plot, Stroke, Tone, Unit};
+use super::super::{Axis, Dot, Line, Panel, Plot, Stroke, Tone};
 use super::colour::{Shape, shape};
+use super::course::{beads, thin};
 use super::frame::{Frame, LABELLED, SMALL, TIER, WORDS, draw_x, names_above, tiers};
-use super::labels::{MOST_LIMITS, limit_lines, limit_names, with_value};
+use super::labels::{MOST_LIMITS, limit_lines, limit_names, mark_name};
 use super::legend::{self, Sign};
 use super::place::{Taken, spread};
 use super::ruler::{Extent, Reach, Ruler};
 use super::sheet::{At, Face, MARGIN, Pen, Rect, Sheet, WIDTH};
 use super::words::clean;
 
-/// The most lines, points of a line, dots, and panels.
+/// The most lines, dots, and panels.
 const MOST_LINES: usize = 48;
-const MOST_POINTS: usize = 1400;
 const MOST_DOTS: usize = 4000;
 const MOST_PANELS: usize = 24;
 /// How wide names at the ends of lines may be.
@@ -31,7 +31,7 @@ pub(super) fn draw(sheet: &mut Sheet, plot: &Plot, top: f64) -> Result<f64, &'st
     let gutters = Gutters { left: shown.left(sheet, 300.0), right: shown.right(sheet) };
     let width = gutters.part(0.0, 0.0).width();
     let above = tiers(sheet, &marks, (MARGIN, WIDTH - MARGIN)) as f64 * TIER;
-    let top = y + 24.0 + above;
+    let top = y + 26.0 + above;
     let part = gutters.part(top, top + 300.0);
     let frame = shown.frame(sheet, part, shown.x_ruler(sheet, width));
     frame.draw(sheet);
@@ -77,7 +77,8 @@ pub(super) fn draw_panels(sheet: &mut Sheet, panels: &[Panel], top: f64) -> Resu
     let mut extent = first.x;
     all.iter().for_each(|(_, shown)| extent.join(shown.x));
     let width = gutters.part(0.0, 0.0).width();
-    let x = ruler_along(sheet, &first.plot.x, extent, width);
+    let reach = if all.iter().all(|(_, shown)| shown.dots.is_empty()) { Reach::Whole } else { Reach::Zero };
+    let x = ruler_along(sheet, &first.plot.x, extent, width, reach);
     let mut bottom = y;
     let mut unnamed: Vec<Named> = Vec::new();
     for (at, (title, shown)) in all.iter().enumerate() {
@@ -130,11 +131,6 @@ fn marks(plot: &Plot) -> Vec<(f64, String)> {
     let extent = Extent::of(&plot.x);
     let shown = plot.marks.iter().filter(|mark| extent.shows(mark.at)).take(MOST_LIMITS);
     shown.map(|mark| (mark.at, mark_name(&mark.name, mark.at, plot.x.unit))).collect()
-}
-
-/// The name of a mark, with its place unless the name has a number in it.
-pub(super) fn mark_name(name: &str, at: f64, unit: Unit) -> String {
-    if name.chars().any(|c| c.is_ascii_digit()) { clean(name) } else { with_value(name, at, unit) }
 }
 
 /// Draws marks and their names above the plot.
@@ -260,7 +256,12 @@ impl<'a> Shown<'a> {
     }
 
     fn x_ruler(&self, sheet: &Sheet, width: f64) -> Ruler {
-        ruler_along(sheet, &self.plot.x, self.x, width)
+        ruler_along(sheet, &self.plot.x, self.x, width, self.reach())
+    }
+
+    /// How far the axis along goes: lines may end at its end, dots stand off it.
+    fn reach(&self) -> Reach {
+        if self.dots.is_empty() { Reach::Whole } else { Reach::Zero }
     }
 
     fn frame(&self, sheet: &Sheet, part: Rect, x: Ruler) -> Frame {
@@ -307,7 +308,8 @@ impl<'a> Shown<'a> {
         }
         for (at, (course, pieces)) in self.lines.iter().zip(&drawn).enumerate() {
             let lone = pieces.iter().all(|piece| piece.len() < 2);
-            if many && course.line.series.tone != Tone::Faint || lone {
+            // Shapes upon lines would pass for dots where there are dots.
+            if many && self.dots.is_empty() && course.line.series.tone != Tone::Faint || lone {
                 let colour = sheet.palette.stroke(course.line.series.tone);
                 for place in beads(pieces, at) {
                     sheet.dot(place, shape(course.line.series.tone), 3.4, colour);
@@ -322,10 +324,19 @@ impl<'a> Shown<'a> {
     }
 
     fn draw_dots(&self, sheet: &mut Sheet, frame: &Frame, taken: &mut Taken) {
-        let radius = if self.dots.len() > 200 { 2.6 } else { 4.4 };
+        let crowd = self.dots.len() > 200;
+        let mut order: Vec<&&Dot> = self.dots.iter().collect();
+        // What stands back is drawn first; of a crowd, one kind after the other, as small as can be told apart.
+        order.sort_by_key(|dot| dot.series.tone != Tone::Faint);
+        if crowd {
+            order.sort_by(|one, two| {
+                let back = |dot: &Dot| dot.series.tone != Tone::Faint;
+                (back(one), &one.series.name).cmp(&(back(two), &two.series.name))
+            });
+        }
         let mut seen: BTreeMap<(i64, i64, &str), ()> = BTreeMap::new();
         let mut left_out = 0_usize;
-        for dot in &self.dots {
+        for dot in order {
             let at = frame.at(dot.x, dot.y);
             let fine = if self.dots.len() > 500 { 0.5 } else { 10.0 };
             let square = ((at.0 * fine).round() as i64, (at.1 * fine).round() as i64, dot.series.name.as_str());
@@ -336,9 +347,14 @@ impl<'a> Shown<'a> {
                 left_out += 1;
                 continue;
             }
-            sheet.dot(at, shape(dot.series.tone), radius, sheet.palette.stroke(dot.series.tone));
-            if self.dots.len() <= 200 {
-                taken.take(Rect::new(at.0, at.1, at.0, at.1).grown(radius));
+            let colour = sheet.palette.stroke(dot.series.tone);
+            if crowd && dot.label.is_empty() {
+                let colour = if dot.series.tone == Tone::Faint { sheet.palette.fill(Tone::Faint) } else { colour };
+                sheet.mote(at, shape(dot.series.tone), 2.3, colour);
+                taken.line(&[(at.0 - 2.0, at.1), (at.0 + 2.0, at.1)], u16::MAX);
+            } else {
+                sheet.dot(at, shape(dot.series.tone), 4.4, colour);
+                taken.take(Rect::new(at.0, at.1, at.0, at.1).grown(4.4));
             }
         }
         if left_out > 0 {
@@ -346,38 +362,64 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Writes the names of lines: at the right where they end there, else where there is room along them.
+    /// Writes the names of lines: at the right where they end there, else where there is room along them. Where many find
+    /// none, all are left to the legend.
     fn name_lines(&self, sheet: &mut Sheet, frame: &Frame, drawn: &[Vec<Vec<At>>], taken: &mut Taken) -> Vec<Named> {
-        let mut unnamed = Vec::new();
         let face = Face::new(WORDS, sheet.palette.ink);
-        let mut ends: Vec<(At, String, Tone)> = Vec::new();
-        let most = (frame.part.height() / NAME).floor().max(1.0) as usize;
         let room = WIDTH - MARGIN - frame.part.right - 8.0;
-        for (at, (course, pieces)) in self.lines.iter().zip(drawn).enumerate() {
-            let tone = course.line.series.tone;
-            let end = pieces.last().and_then(|piece| piece.last());
-            let (false, Some(end)) = (course.name.is_empty(), end) else { continue };
-            if self.at_the_end(course, &frame.x) && ends.len() < most {
-                ends.push((*end, face.fit(&course.name, room), tone));
-            } else if !name_along(sheet, (at as u16 + 1, tone), &course.name, pieces, taken) {
-                unnamed.push(course.named(self.lines.len() > 1));
+        let named: Vec<usize> = (0..self.lines.len()).filter(|at| !self.lines[*at].name.is_empty()).collect();
+        let end = |at: usize| drawn[at].last().and_then(|piece| piece.last()).copied().unwrap_or_default();
+        let ends: Vec<usize> = named.iter().copied().filter(|at| self.at_the_end(&self.lines[*at], &frame.x)).collect();
+        let wanted: Vec<f64> = ends.iter().map(|at| end(*at).1).collect();
+        let places = spread(&wanted, &vec![NAME; ends.len()], frame.part.top - 8.0, frame.part.bottom + 8.0);
+        // Names far from their ends would be guessed at: lines that end together are named along their way.
+        let crowded = ends.len() as f64 * NAME > frame.part.height() + 16.0
+            || places.iter().zip(&wanted).any(|(place, wanted)| (place - wanted).abs() > 2.2 * NAME);
+        let mut at_ends: Vec<(f64, usize)> = places.into_iter().zip(ends).collect();
+        if crowded {
+            at_ends.clear();
+        }
+        for (y, at) in &at_ends {
+            let name = face.fit(&self.lines[*at].name, room);
+            taken.take(face.covers((frame.part.right + 8.0, y + WORDS * 0.36), &name));
+        }
+        let mut along: Vec<(usize, Face, At, String)> = Vec::new();
+        let mut unnamed: Vec<usize> = Vec::new();
+        for at in named.iter().copied().filter(|at| at_ends.iter().all(|(_, end)| end != at)) {
+            let face =
+                Face::new(WORDS, sheet.palette.words(self.lines[at].line.series.tone)).rimmed(sheet.palette.paper);
+            let name = face.fit(&self.lines[at].name, 260.0);
+            match along_line(face, at as u16 + 1, &name, &drawn[at], taken) {
+                Some((face, place)) => {
+                    taken.take(face.covers(place, &name));
+                    along.push((at, face, place, name));
+                }
+                None => unnamed.push(at),
             }
         }
-        let wanted: Vec<f64> = ends.iter().map(|(end, _, _)| end.1).collect();
-        let sizes = vec![NAME; ends.len()];
-        let places = spread(&wanted, &sizes, frame.part.top - 4.0, frame.part.bottom + 4.0);
-        for (y, (end, name, tone)) in places.iter().zip(ends) {
-            let x = frame.part.right + 8.0;
-            if (y - end.1).abs() > 3.0 || end.0 < frame.part.right - 6.0 {
-                let pen = Pen::new(sheet.palette.stroke(tone), 0.8);
-                sheet.path(&[end, (frame.part.right + 1.0, end.1), (x - 2.0, *y)], pen);
-            }
-            let face = Face::new(WORDS, sheet.palette.words(tone));
-            let at = (x, y + WORDS * 0.36);
-            sheet.text(at, face, &name);
-            taken.take(face.covers(at, &name));
+        if unnamed.len() > 1 && unnamed.len() * 3 > named.len() {
+            (at_ends, along, unnamed) = (Vec::new(), Vec::new(), named);
         }
-        unnamed
+        for (_, face, place, name) in along {
+            sheet.text(place, face, &name);
+        }
+        for (y, at) in at_ends {
+            self.name_end(sheet, frame, (&self.lines[at], end(at)), y);
+        }
+        let many = self.lines.len() > 1 && self.dots.is_empty();
+        unnamed.into_iter().map(|at| self.lines[at].named(many)).collect()
+    }
+
+    /// Writes a line's name at the right of the plot, with a line to it where it was pushed away.
+    fn name_end(&self, sheet: &mut Sheet, frame: &Frame, (course, end): (&Course<'_>, At), y: f64) {
+        let (x, tone) = (frame.part.right + 8.0, course.line.series.tone);
+        if (y - end.1).abs() > 3.0 || end.0 < frame.part.right - 6.0 {
+            let pen = Pen::new(sheet.palette.stroke(tone), 0.8);
+            sheet.path(&[end, (frame.part.right + 1.0, end.1), (x - 2.0, y)], pen);
+        }
+        let face = Face::new(WORDS, sheet.palette.words(tone));
+        let name = face.fit(&course.name, WIDTH - MARGIN - x);
+        sheet.text((x, y + WORDS * 0.36), face, &name);
     }
 
     /// Writes what stands beside dots, where there is room.
@@ -398,17 +440,24 @@ impl<'a> Shown<'a> {
                 (face, (x + 6.0, y + 14.0), 1.4),
                 (face.end(), (x - 6.0, y + 14.0), 1.6),
             ];
-            let mut best: Option<(f64, Face, At)> = None;
-            for (face, at, more) in places {
+            let near = places.map(|(face, at, more)| (face, at, more, false));
+            let mut best: Option<(f64, Face, At, bool)> = None;
+            for (face, at, more, far) in near.into_iter().chain(far(face, (x, y))) {
                 let Some(cost) = taken.cost(&face.covers(at, &label), 0) else { continue };
                 if best.as_ref().is_none_or(|best| cost + more < best.0) {
-                    best = Some((cost + more, face, at));
+                    best = Some((cost + more, face, at, far));
                 }
             }
-            match best.filter(|(cost, _, _)| *cost < 14.0) {
-                Some((_, face, at)) => {
+            match best.filter(|(cost, _, _, _)| *cost < 14.0) {
+                Some((_, face, at, far)) => {
+                    let covers = face.covers(at, &label);
+                    if far {
+                        let end = (x.clamp(covers.left, covers.right), y.clamp(covers.top + 1.0, covers.bottom - 1.0));
+                        sheet.line((x, y), end, Pen::new(sheet.palette.stroke(dot.series.tone), 0.8));
+                        taken.line(&[(x, y), end], u16::MAX);
+                    }
                     sheet.text(at, face, &label);
-                    taken.take(face.covers(at, &label));
+                    taken.take(covers.grown(1.0));
                 }
                 None => left_out += 1,
             }
@@ -418,6 +467,28 @@ impl<'a> Shown<'a> {
             sheet.notes.push(format!("{left_out} {dots} no name for want of room."));
         }
     }
+}
+
+/// Places for words further from a dot, to which a line leads from it.
+fn far(face: Face, (x, y): At) -> impl Iterator<Item = (Face, At, f64, bool)> {
+    const AROUND: [At; 10] = [
+        (1.0, 0.4),
+        (1.0, -0.4),
+        (-1.0, 0.4),
+        (-1.0, -0.4),
+        (0.8, 0.9),
+        (0.8, -0.9),
+        (-0.8, 0.9),
+        (-0.8, -0.9),
+        (0.3, 1.0),
+        (-0.3, -1.0),
+    ];
+    [22.0, 38.0, 56.0].into_iter().flat_map(move |far| {
+        AROUND.into_iter().enumerate().map(move |(at, (dx, dy))| {
+            let face = if dx > 0.0 { face } else { face.end() };
+            (face, (x + dx * far, y + dy * far + 4.3), 2.0 + far / 14.0 + 0.05 * at as f64, true)
+        })
+    })
 }
 
 impl Course<'_> {
@@ -456,9 +527,9 @@ impl Course<'_> {
     }
 }
 
-fn ruler_along(sheet: &Sheet, axis: &Axis, extent: Extent, width: f64) -> Ruler {
+fn ruler_along(sheet: &Sheet, axis: &Axis, extent: Extent, width: f64, reach: Reach) -> Ruler {
     let face = Face::new(SMALL, sheet.palette.faint);
-    Ruler::new(axis, extent, Reach::Whole, width, &|text| face.width(text) + 16.0)
+    Ruler::new(axis, extent, reach, width, &|text| face.width(text) + 16.0)
 }
 
 /// Draws the band around a line.
@@ -473,62 +544,8 @@ fn draw_band(sheet: &mut Sheet, frame: &Frame, course: &Course<'_>) {
     sheet.polygon(&[low, high].concat(), colour, 0.2);
 }
 
-/// Returns the points without those that cannot be told from their neighbours: of each column of half a unit, the first,
-/// the lowest, the highest and the last stay.
-pub(super) fn thin(points: Vec<At>) -> Vec<At> {
-    if points.len() <= MOST_POINTS {
-        return points;
-    }
-    if points.windows(2).any(|pair| pair[1].0 < pair[0].0) {
-        let stride = points.len().div_ceil(MOST_POINTS);
-        let last = points.last().copied();
-        return points.into_iter().step_by(stride).chain(last).collect();
-    }
-    let mut kept: Vec<At> = Vec::new();
-    for column in points.chunk_by(|one, two| (one.0).round() as i64 == (two.0).round() as i64) {
-        let by = |order: fn(&f64, &f64) -> bool| {
-            (1..column.len()).fold(0, |best, at| if order(&column[at].1, &column[best].1) { at } else { best })
-        };
-        let mut chosen = [0, by(|one, two| one < two), by(|one, two| one > two), column.len() - 1];
-        chosen.sort_unstable();
-        for (at, index) in chosen.iter().enumerate() {
-            if at == 0 || chosen[at - 1] != *index {
-                kept.push(column[*index]);
-            }
-        }
-    }
-    kept
-}
-
-/// Where on a line its shapes sit: at its points where they are few and apart, else at even distances.
-fn beads(pieces: &[Vec<At>], index: usize) -> Vec<At> {
-    let points: Vec<At> = pieces.iter().flatten().copied().collect();
-    let lone = || pieces.iter().filter(|piece| piece.len() == 1).flatten().copied();
-    if points.len() <= 12 {
-        return points;
-    }
-    let distance = |pair: &[At]| (pair[1].0 - pair[0].0).hypot(pair[1].1 - pair[0].1);
-    let total: f64 = pieces.iter().flat_map(|piece| piece.windows(2)).map(distance).sum();
-    let step = (total / 4.0).max(60.0);
-    let mut next = step * (0.3 + 0.17 * (index % 5) as f64);
-    let (mut beads, mut gone) = (Vec::new(), 0.0);
-    for pair in pieces.iter().flat_map(|piece| piece.windows(2)) {
-        let long = distance(pair);
-        while next <= gone + long && beads.len() < 40 {
-            let way = (next - gone) / long.max(1e-9);
-            beads.push((pair[0].0 + (pair[1].0 - pair[0].0) * way, pair[0].1 + (pair[1].1 - pair[0].1) * way));
-            next += step;
-        }
-        gone += long;
-    }
-    beads.extend(lone().take(40));
-    beads
-}
-
-/// Writes a line's name beside it where least is beneath, and says whether there was room.
-fn name_along(sheet: &mut Sheet, (own, tone): (u16, Tone), name: &str, pieces: &[Vec<At>], taken: &mut Taken) -> bool {
-    let face = Face::new(WORDS, sheet.palette.words(tone)).rimmed(sheet.palette.paper);
-    let name = face.fit(name, 260.0);
+/// Where a line's name stands beside it with least beneath, if there is room.
+fn along_line(face: Face, own: u16, name: &str, pieces: &[Vec<At>], taken: &Taken) -> Option<(Face, At)> {
     let points: Vec<At> = pieces.iter().flatten().copied().collect();
     let mut best: Option<(f64, Face, At)> = None;
     let stops = points.len().min(40);
@@ -545,15 +562,12 @@ fn name_along(sheet: &mut Sheet, (own, tone): (u16, Tone), name: &str, pieces: &
             (face.end(), (x - 7.0, y + 4.5)),
         ];
         for (side, (face, at)) in places.into_iter().enumerate() {
-            let Some(cost) = taken.cost(&face.covers(at, &name), own) else { continue };
-            let cost = cost + 0.25 * stop as f64 + 0.1 * side as f64;
-            if best.as_ref().is_none_or(|best| cost < best.0) {
-                best = Some((cost, face, at));
+            let Some(cost) = taken.cost(&face.covers(at, name), own) else { continue };
+            let order = 0.08 * stop as f64 + 0.1 * side as f64;
+            if best.as_ref().is_none_or(|best| cost + order < best.0) && cost < 5.0 {
+                best = Some((cost + order, face, at));
             }
         }
     }
-    let Some((_, face, at)) = best.filter(|(cost, _, _)| *cost < 12.0) else { return false };
-    sheet.text(at, face, &name);
-    taken.take(face.covers(at, &name));
-    true
+    best.map(|(_, face, at)| (face, at))
 }

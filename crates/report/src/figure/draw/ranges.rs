@@ -89,7 +89,7 @@ fn draw_row(sheet: &mut Sheet, row: &Range, x: &Ruler, part: Rect, y: f64) {
     let (low, middle, high) = row.predicted;
     if low.is_finite() && high.is_finite() && low <= high {
         let (from, to) = (at(low), at(high).max(at(low) + 1.0));
-        sheet.rect(Rect::new(from, y - 5.0, to, y + 5.0), palette.paper.towards(palette.fill(Tone::Weights), 0.45));
+        sheet.rect(Rect::new(from, y - 5.0, to, y + 5.0), palette.paper.towards(palette.fill(Tone::Weights), 0.55));
     }
     if middle.is_finite() {
         sheet.line((at(middle), y - 8.0), (at(middle), y + 8.0), Pen::new(palette.stroke(Tone::Weights), 2.4));

@@ -54,9 +54,10 @@ impl Extent {
         }
     }
 
-    /// Takes in what another has.
+    /// Takes in what another has, if it can be shown here: the other may be divided otherwise.
     pub fn join(&mut self, other: Extent) {
-        (self.low, self.high) = (self.low.min(other.low), self.high.max(other.high));
+        self.add(other.low);
+        self.add(other.high);
     }
 
     /// Whether nothing was taken in.
@@ -246,7 +247,8 @@ fn even_text(number: f64, step: f64, unit: Unit, largest: f64) -> String {
 
 /// Marks at powers of ten, from many to few: with twos and fives between where the axis is short.
 fn powers_of_ten(unit: Unit, low: f64, high: f64) -> Vec<Vec<Tick>> {
-    let (first, last) = (libm::floor(libm::log10(low)) as i32, libm::ceil(libm::log10(high)) as i32);
+    let power = |number: f64| libm::log10(number).clamp(-40.0, 40.0);
+    let (first, last) = (libm::floor(power(low)) as i32, libm::ceil(power(high)) as i32);
     let marks = |between: &[f64], stride: i32| {
         let decades = (first..=last).filter(|power| power.rem_euclid(stride) == 0);
         let numbers = decades.flat_map(|power| {
@@ -287,7 +289,8 @@ fn decade_text(at: f64, power: i32, unit: Unit) -> String {
         }
         Unit::Share => short(0.01, "%"),
         Unit::Bytes | Unit::Count | Unit::Plain => match power {
-            15.. | ..-4 => format!("{at:e}"),
+            18.. | ..-4 => format!("{at:e}"),
+            15.. => short(1e15, "P"),
             12.. => short(1e12, "T"),
             9.. => short(1e9, "G"),
             6.. => short(1e6, "M"),
@@ -299,7 +302,8 @@ fn decade_text(at: f64, power: i32, unit: Unit) -> String {
 
 /// Marks at powers of two, from many to few.
 fn powers_of_two(unit: Unit, low: f64, high: f64) -> Vec<Vec<Tick>> {
-    let (first, last) = (libm::ceil(libm::log2(low) - 1e-9) as i32, libm::floor(libm::log2(high) + 1e-9) as i32);
+    let power = |number: f64| libm::log2(number).clamp(-120.0, 120.0);
+    let (first, last) = (libm::ceil(power(low) - 1e-9) as i32, libm::floor(power(high) + 1e-9) as i32);
     (1..=12)
         .map(|stride| {
             let powers = (first..=last).filter(|power| power.rem_euclid(stride) == 0);
@@ -321,5 +325,54 @@ fn two_text(power: i32, unit: Unit) -> String {
             let text = if number >= 1.0 { format!("{number}") } else { number::three(number) };
             format!("{text}{}", letters[usize::try_from(step).unwrap_or(0)])
         }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(unit: Unit, scale: Scale, (low, high): (f64, f64)) -> String {
+        let axis = Axis::of("x", unit).scaled(scale);
+        let mut extent = Extent::of(&axis);
+        extent.add(low);
+        extent.add(high);
+        let ruler = Ruler::new(&axis, extent, Reach::Zero, 600.0, &|text| 20.0 + 8.0 * text.chars().count() as f64);
+        let written: Vec<&str> = ruler.ticks.iter().map(|tick| tick.text.as_str()).collect();
+        format!("{}: {}", ruler.label, written.join(" "))
+    }
+
+    #[test]
+    fn marks_are_round_numbers() {
+        let gib = 1_073_741_824.0;
+        let cases = [
+            (Unit::Bytes, Scale::Linear, (0.0, 80e9)),
+            (Unit::Bytes, Scale::Linear, (0.0, 1500.0 * gib)),
+            (Unit::Bytes, Scale::Log2, (gib / 4.0, 64.0 * gib)),
+            (Unit::Seconds, Scale::Linear, (0.0, 0.034)),
+            (Unit::Seconds, Scale::Log10, (0.0004, 12.0)),
+            (Unit::Count, Scale::Log2, (1024.0, 131_072.0)),
+            (Unit::Count, Scale::Linear, (0.0, 3.0)),
+            (Unit::Count, Scale::Linear, (0.0, 45_000.0)),
+            (Unit::Plain, Scale::Log10, (1.0, 3e15)),
+            (Unit::Plain, Scale::Log10, (20.0, 31.0)),
+            (Unit::Share, Scale::Linear, (0.0, 0.93)),
+            (Unit::Plain, Scale::Linear, (-2.0, 2.0)),
+        ];
+        let written: Vec<String> = cases.into_iter().map(|(unit, scale, ends)| marks(unit, scale, ends)).collect();
+        let expected = [
+            "x (GiB): 0 8 16 24 32 40 48 56 64 72",
+            "x (TiB): 0 0.25 0.50 0.75 1.00 1.25 1.50",
+            "x: 256 MiB 1 GiB 4 GiB 16 GiB 64 GiB",
+            "x (ms): 0 5 10 15 20 25 30 35",
+            "x: 1 ms 10 ms 100 ms 1 s 10 s",
+            "x: 1k 2k 4k 8k 16k 32k 64k 128k",
+            "x: 0 1 2 3",
+            "x: 0 5k 10k 15k 20k 25k 30k 35k 40k 45k",
+            "x: 1 100 10k 1M 100M 10G 1T 100T",
+            "x: 20 21 22 23 24 25 26 27 28 29 30 31",
+            "x: 0% 10% 20% 30% 40% 50% 60% 70% 80% 90% 100%",
+            "x: −2.0 −1.5 −1.0 −0.5 0 0.5 1.0 1.5 2.0",
+        ];
+        assert_eq!(written, expected);
     }
 }

@@ -296,6 +296,25 @@ impl Sheet {
         self.polygon(&points, colour, 1.0);
     }
 
+    /// Draws a dot without a rim, of few corners: one of a crowd. Those of one colour that follow one another are one path.
+    pub fn mote(&mut self, (x, y): At, shape: Shape, radius: f64, colour: Colour) {
+        let r = radius;
+        let points = match shape {
+            Shape::Circle | Shape::Bar => {
+                [(-0.4, -1.0), (0.4, -1.0), (1.0, -0.4), (1.0, 0.4), (0.4, 1.0), (-0.4, 1.0), (-1.0, 0.4), (-1.0, -0.4)]
+                    .to_vec()
+            }
+            Shape::Square => [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)].to_vec(),
+            Shape::Triangle => [(0.0, -1.2), (1.15, 0.85), (-1.15, 0.85)].to_vec(),
+            Shape::Turned => [(0.0, 1.2), (1.15, -0.85), (-1.15, -0.85)].to_vec(),
+            Shape::Diamond => [(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)].to_vec(),
+            Shape::Plus => star(0.0),
+            Shape::Cross => star(std::f64::consts::FRAC_1_SQRT_2),
+        };
+        let points: Vec<At> = points.into_iter().map(|(dx, dy)| (x + dx * r, y + dy * r)).collect();
+        self.polygon(&points, colour, 1.0);
+    }
+
     /// Writes words, their line at the place.
     pub fn text(&mut self, at: At, face: Face, words: &str) {
         if words.is_empty() {

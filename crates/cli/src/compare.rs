@@ -61,6 +61,9 @@ fn request(arguments: &CompareArguments) -> Result<ComparisonRequest, Error> {
             arguments.engines.join(", ")
         )));
     }
+    if words.is_empty() && engine.is_none() {
+        return Err(Error::Request("nothing to compare: give one MODEL or several".into()));
+    }
     let launch = if rest.is_empty() && engine.is_none() {
         // Without words a launch would be refused; the models stand apart here.
         let words = models.first().cloned().into_iter().collect();

@@ -170,9 +170,11 @@ impl<'r, 'd> Maker<'r, 'd> {
         let context = self.request.at_context.map(u64::from).or(place.context);
         row.at_tokens = context.unwrap_or_else(|| AT_TOKENS.min(plan.max_model_len.max(1)));
         row.at_batch = self.request.at_batch.or(place.batch.and_then(|batch| u32::try_from(batch).ok())).unwrap_or(1);
+        row.at_tokens = row.at_tokens.max(1);
         let at = u32::try_from(row.at_tokens).unwrap_or(u32::MAX);
         let room = plan.ranks.iter().all(|rank| rank.short.get() == 0);
-        row.concurrency = if room { alone::fitting(&plan, at) } else { Some(0) };
+        let served = plan.max_model_len == 0 || row.at_tokens <= plan.max_model_len;
+        row.concurrency = if room && served { alone::fitting(&plan, at) } else { Some(0) };
         if self.explain {
             row.does = engines::does(&plan, row, &said.assumptions);
         }
@@ -200,6 +202,10 @@ impl<'r, 'd> Maker<'r, 'd> {
         let why = support::untimed(plan.engine, stored).or_else(|| {
             let fits = plan.max_context_tokens >= u64::from(context);
             (!fits).then(|| format!("no sequence of {context} tokens fits"))
+        });
+        let why = why.or_else(|| {
+            let fewer = row.concurrency.filter(|fits| *fits < u64::from(row.at_batch))?;
+            Some(format!("{fewer} sequences of {context} tokens fit at once, not {}", row.at_batch))
         });
         if why.is_some() {
             row.times_reason = why;

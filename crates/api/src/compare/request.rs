@@ -125,7 +125,11 @@ impl Axes {
             }
         };
         several_engines(request, &engines)?;
-        let formats = request.formats.iter().map(|name| Format::parse(name)).collect::<Result<Vec<_>, _>>()?;
+        // A format that is none is a slip of the question, not of a file.
+        let format = |name: &String| Format::parse(name).map_err(|error| Error::Request(error.to_string()));
+        let formats = request.formats.iter().map(format).collect::<Result<Vec<_>, _>>()?;
+        numbers("at-context", &request.at_context.map(u64::from).into_iter().collect::<Vec<_>>(), 1 << 27)?;
+        numbers("at-batch", &request.at_batch.map(u64::from).into_iter().collect::<Vec<_>>(), 1 << 20)?;
         let axes = Axes {
             gpus: if gpus.is_empty() { vec![None] } else { gpus.into_iter().map(Some).collect() },
             formats: optional(unique(formats)),

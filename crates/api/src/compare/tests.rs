@@ -161,6 +161,13 @@ fn counts_of_cards_are_ranks_and_lists_are_settings() {
 }
 
 #[test]
+fn times_are_of_batches_that_fit() {
+    let answer = answer(r#"{"models": ["qwen3-32b"], "gpus": ["h100"], "batch": [1, 256]}"#);
+    assert!(answer.rows[0].decode_ms.is_some() && answer.rows[1].decode_ms.is_none());
+    assert!(answer.rows[1].times_reason.as_deref().is_some_and(|why| why.ends_with("at once, not 256")));
+}
+
+#[test]
 fn what_an_engine_has_no_option_for_is_a_cell() {
     let answer = answer(
         r#"{"models": ["llama-3-8b"], "gpus": ["h100:2"], "engines": ["vllm", "transformers", "llama.cpp"], "tp": [2]}"#,
@@ -190,6 +197,8 @@ fn malformed_questions_are_errors() {
         "in rows and in columns",
     );
     check(r#"{"models": ["llama-2-7b"], "gpus": ["h100"], "rows": ["shape"]}"#, "no list of a comparison");
+    check(r#"{"models": ["llama-2-7b"], "gpus": ["h100"], "at_batch": 0}"#, "at-batch 0 is out of range");
+    check(r#"{"models": ["llama-2-7b"], "gpus": ["h100"], "at_context": 0}"#, "at-context 0 is out of range");
     check(r#"{"models": ["llama-2-7b"], "gpus": ["h100"], "tp": [0]}"#, "tp 0 is out of range");
     check(
         r#"{"models": ["llama-2-7b"], "gpus": ["h100"], "engines": ["vllm", "sglang"], "launch": {"options": {"max_num_seqs": 4}}}"#,

@@ -339,8 +339,53 @@ pub fn run(prepared: &Prepared) -> Result<Plan, Error> {
     }
 }
 
+/// Applies the engine's rules like [`run`], without asking what would help where it does not fit: for many plans at once.
+///
+/// # Errors
+/// [`Error::Plan`] when the rules reject the question.
+pub fn outcome(prepared: &Prepared) -> Result<Plan, Error> {
+    if prepared.profile.is_some() {
+        return run(prepared);
+    }
+    ruled(prepared, &BARE)
+}
+
 /// Applies the engine's rules alone.
 pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
+    ruled(prepared, &FULL)
+}
+
+/// Each engine's rules.
+struct Rules {
+    trtllm: fn(&trtllm::Case<'_>) -> Result<Plan, plimsoll_plan::Error>,
+    vllm: fn(&vllm::Case<'_>) -> Result<Plan, plimsoll_plan::Error>,
+    sglang: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
+    llamacpp: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
+    ollama: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
+    transformers: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
+}
+
+/// With what would help.
+const FULL: Rules = Rules {
+    trtllm: trtllm::plan,
+    vllm: vllm::plan,
+    sglang: sglang::plan,
+    llamacpp: llamacpp::plan,
+    ollama: ollama::plan,
+    transformers: transformers::plan,
+};
+
+/// Without.
+const BARE: Rules = Rules {
+    trtllm: trtllm::outcome,
+    vllm: vllm::outcome,
+    sglang: sglang::outcome,
+    llamacpp: llamacpp::outcome,
+    ollama: ollama::outcome,
+    transformers: transformers::outcome,
+};
+
+fn ruled(prepared: &Prepared, rules: &Rules) -> Result<Plan, Error> {
     let Prepared { loaded, companions, cards, engine, version, options, given, .. } = prepared;
     let (model, version) = (&loaded.model, *version);
     let gguf = loaded.gguf.as_deref();
@@ -362,11 +407,11 @@ pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
         trtllm::NAME => {
             let options = trtllm::Options::from_map(options, version)?;
             let card = question.card(trtllm::NAME)?;
-            trtllm::plan(&trtllm::Case { model, card, version, options: &options, given })?
+            (rules.trtllm)(&trtllm::Case { model, card, version, options: &options, given })?
         }
-        sglang::NAME => sglang::plan(&question)?,
+        sglang::NAME => (rules.sglang)(&question)?,
         llamacpp::NAME => {
-            let mut plan = llamacpp::plan(&question)?;
+            let mut plan = (rules.llamacpp)(&question)?;
             // That only the header is at hand is no news to a plan.
             let said = gguf.iter().flat_map(|gguf| &gguf.notes).filter(|note| !note.contains("enough to plan by"));
             plan.notes.extend(said.cloned());
@@ -377,12 +422,12 @@ pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
             }
             plan
         }
-        ollama::NAME => ollama::plan(&question)?,
-        transformers::NAME => transformers::plan(&question)?,
+        ollama::NAME => (rules.ollama)(&question)?,
+        transformers::NAME => (rules.transformers)(&question)?,
         _ => {
             let options = vllm::options::Options::from_map(options, version)?;
             let card = question.card("vllm")?;
-            vllm::plan(&vllm::Case { model, card, version, options: &options, given })?
+            (rules.vllm)(&vllm::Case { model, card, version, options: &options, given })?
         }
     })
 }

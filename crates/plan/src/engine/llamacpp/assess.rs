@@ -11,7 +11,7 @@ use super::options::{GpuLayers, Options, SplitMode, unsupported};
 use super::rules::Rules;
 use super::{NAME, fit, launch, log, solve};
 use crate::engine::{Companion, Question};
-use crate::{Card, Error, Item, Kv, KvGroup, Logged, Margin, Parallel, Plan, Rank, Refusal, Verdict};
+use crate::{Card, Error, Item, Kv, KvGroup, Logged, Margin, Parallel, Plan, Rank, Refusal, Remedy, Verdict};
 
 /// The most GPUs that are planned (the engine takes 16).
 const MAX_GPUS: usize = 16;
@@ -42,6 +42,18 @@ pub struct Case<'a> {
 /// # Errors
 /// [`Error`] when the file or a flag cannot be understood.
 pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
+    planned(question, solve::remedies)
+}
+
+/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
+    planned(question, |_| Vec::new())
+}
+
+fn planned(question: &Question<'_>, help: fn(&Case<'_>) -> Vec<Remedy>) -> Result<Plan, Error> {
     let mut options = Options::from_map(question.options, question.version)?;
     let made;
     let gguf = match question.gguf {
@@ -55,7 +67,7 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
     let case = Case::new(question, options, gguf)?;
     let laid = case.site.lay(&case.trial, false);
     let laid = laid.map_err(|refusal| unsupported(question.version, refusal.message))?;
-    Ok(written(question, &case, &laid))
+    Ok(written(question, &case, &laid, help))
 }
 
 impl<'a> Case<'a> {
@@ -250,7 +262,7 @@ fn margin(rank: &Rank, card: &Card) -> Margin {
 }
 
 /// Writes the answer down.
-fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
+fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid, help: fn(&Case<'_>) -> Vec<Remedy>) -> Plan {
     let site = &case.site;
     let ranks: Vec<Rank> = if site.cards.is_empty() {
         vec![idle(question)]
@@ -273,7 +285,7 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
             short_by: spare,
             binding: binding(&ranks[scarcest]).to_owned(),
             refusal: Some(solve::refusal(laid, scarcest)),
-            remedies: solve::remedies(case),
+            remedies: help(case),
         }
     };
     let longest = solve::longest(case, &case.trial);

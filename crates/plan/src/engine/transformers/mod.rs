@@ -19,7 +19,7 @@ mod weights;
 use plimsoll_units::{Bytes, Estimate, Source};
 
 use crate::engine::Question;
-use crate::{Error, Item, Kv, KvGroup, Ledger, Logged, Margin, Parallel, Plan, Rank, Verdict, Version};
+use crate::{Error, Item, Kv, KvGroup, Ledger, Logged, Margin, Parallel, Plan, Rank, Remedy, Verdict, Version};
 use launch::Launch;
 use rank::{Moment, Placement};
 
@@ -38,10 +38,22 @@ pub const KEYS: [&str; 0] = [];
 /// [`Error::Flag`] and [`Error::Request`] for options that are none or contradict one another, or that the cache class
 /// refuses.
 pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
+    planned(question, verdict::remedies)
+}
+
+/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
+    planned(question, |_| Vec::new())
+}
+
+fn planned(question: &Question<'_>, help: fn(&Launch<'_>) -> Vec<Remedy>) -> Result<Plan, Error> {
     let launch = Launch::new(question)?;
     let outcome = Outcome::of(&launch)?;
     let longest = verdict::longest(&launch);
-    let remedies = if outcome.fits() { Vec::new() } else { verdict::remedies(&launch) };
+    let remedies = if outcome.fits() { Vec::new() } else { help(&launch) };
     Ok(outcome.plan(&launch, longest, remedies))
 }
 
@@ -74,7 +86,7 @@ impl Outcome {
         self.ranks.iter().all(|rank| rank.ledger.total() <= rank.total)
     }
 
-    fn plan(self, launch: &Launch<'_>, longest: u64, remedies: Vec<crate::Remedy>) -> Plan {
+    fn plan(self, launch: &Launch<'_>, longest: u64, remedies: Vec<Remedy>) -> Plan {
         let rank = &self.ranks[self.scarcest];
         let verdict = if self.fits() {
             Verdict::Fits { spare: rank.total.saturating_sub(rank.ledger.total()) }

@@ -55,11 +55,19 @@ pub struct Case<'a> {
 /// [`Error::Uneven`] and [`Error::Request`] when it contradicts itself, [`Error::Unsupported`] for what the release
 /// cannot run.
 pub fn plan(case: &Case<'_>) -> Result<Plan, Error> {
-    let (mut plan, launch) = outcome(case)?;
+    let (mut plan, launch) = planned(case)?;
     if let Verdict::DoesNotFit { remedies, .. } = &mut plan.verdict {
         *remedies = verdict::remedies(case, &launch);
     }
     Ok(plan)
+}
+
+/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn outcome(case: &Case<'_>) -> Result<Plan, Error> {
+    planned(case).map(|(plan, _)| plan)
 }
 
 /// Returns what would make a borderline launch safe: changes with which it fits at both ends of its interval.
@@ -71,8 +79,7 @@ pub fn safer(case: &Case<'_>) -> Result<Vec<Remedy>, Error> {
     Ok(verdict::safer(case, &launch))
 }
 
-/// Plans without remedies.
-fn outcome<'a>(case: &Case<'a>) -> Result<(Plan, Launch<'a>), Error> {
+fn planned<'a>(case: &Case<'a>) -> Result<(Plan, Launch<'a>), Error> {
     let launch = Launch::new(case)?;
     let stages: Vec<Stage> = (0..launch.parallel.pp).map(|stage| Stage::new(&launch, stage)).collect();
     let kv = Joint::new(&launch, &stages)?;

@@ -208,7 +208,7 @@ pub(super) fn safer(case: &Case<'_>, launch: &Launch<'_>) -> Vec<Remedy> {
 /// Every change with its outcome.
 fn tried(case: &Case<'_>, launch: &Launch<'_>, suffices: impl Fn(&Plan) -> bool) -> Vec<Remedy> {
     let outcomes = changes(launch).into_iter().filter_map(|(change, flags, cost, options)| {
-        let (plan, _) = outcome(&Case { options: &options, ..*case }).ok()?;
+        let plan = outcome(&Case { options: &options, ..*case }).ok()?;
         Some(Remedy {
             change,
             flags,

@@ -42,8 +42,20 @@ pub struct Case<'a> {
 /// # Errors
 /// Every variant of [`Error`]; not fitting is no error but a [`Verdict`].
 pub fn plan(case: &Case<'_>) -> Result<Plan, Error> {
+    planned(case, remedy::remedies)
+}
+
+/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn outcome(case: &Case<'_>) -> Result<Plan, Error> {
+    planned(case, |_, _| Vec::new())
+}
+
+fn planned(case: &Case<'_>, help: fn(&Case<'_>, &Assessed) -> Vec<Remedy>) -> Result<Plan, Error> {
     let assessed = assess::assess(case)?;
-    let verdict = verdict(case, &assessed);
+    let verdict = verdict(case, &assessed, help);
     let launch = render::launch(case);
     let batching = batching::batching(case.options, &assessed)?;
     let plan = written(case, assessed, verdict, launch);
@@ -59,7 +71,7 @@ pub fn safer(case: &Case<'_>) -> Result<Vec<Remedy>, Error> {
 }
 
 /// Says whether the launch starts and, where it does not, what would help.
-fn verdict(case: &Case<'_>, assessed: &Assessed) -> Verdict {
+fn verdict(case: &Case<'_>, assessed: &Assessed, help: fn(&Case<'_>, &Assessed) -> Vec<Remedy>) -> Verdict {
     let rank = &assessed.ranks[assessed.scarcest];
     let needed = Bytes::new(assessed.kv.needed);
     let gpus = assessed.resolved.parallel.gpus();
@@ -83,7 +95,7 @@ fn verdict(case: &Case<'_>, assessed: &Assessed) -> Verdict {
         },
         binding: binding.to_owned(),
         refusal: assessed.kv.refusal.clone(),
-        remedies: remedy::remedies(case, assessed),
+        remedies: help(case, assessed),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod reconcile;
 mod request;
 pub mod roofline;
 pub mod simulate;
+pub mod sweep;
 pub mod textbook;
 pub mod vary;
 mod visible;

@@ -25,7 +25,8 @@ pub enum Verb {
         after_help = "Examples:\n  \
             plimsoll plan --gpu h100-sxm -- vllm serve meta-llama/Llama-3.1-70B-Instruct \\\n      \
             --tensor-parallel-size 4 --max-model-len 32768\n  \
-            plimsoll plan ./my-model-dir --gpu rtx-4090 --engine vllm --max-model-len 16384\n  \
+            plimsoll plan ./my-model-dir --gpu rtx-4090 --engine vllm \\\n      \
+            --max-model-len 16384\n  \
             plimsoll plan llama-3.1-8b --gpu l40s --engine vllm --explain activation\n\n\
             Exit status: 0 answered, 1 could not be answered, 2 malformed, 3 --check and it\n\
             does not fit (--check=strict: or is borderline)."
@@ -76,6 +77,21 @@ pub enum Verb {
             Exit status: 0 answered, 1 could not be answered, 2 malformed."
     )]
     Simulate(Box<SimulateArguments>),
+    /// What of all that could be run would fit: models × cards × contexts × batches as a file, one row a plan
+    ///
+    /// Every combination of the lists is planned. A sweep that is interrupted goes on where it was when the same command is
+    /// given again. Flags that are not Plimsoll's are the engine's.
+    #[command(
+        override_usage = "plimsoll sweep [OPTIONS] MODEL... --gpus LIST --context LIST --batch LIST\n                      \
+                          --out FILE [ENGINE FLAGS]",
+        after_help = "Examples:\n  \
+            plimsoll sweep --models all --gpus all --context 1k..512k --batch 1..512 \\\n      \
+            --out sweep.parquet\n  \
+            plimsoll sweep llama-3.1-70b qwen3-32b --gpus h100-sxm:8,l40s:8 --tp 1,2,4,8 \\\n      \
+            --engines sglang --context 8k,32k --batch 1,16,64 --out sweep.csv\n\n\
+            Exit status: 0 written, 1 could not be written, 2 malformed, 130 interrupted."
+    )]
+    Sweep(Box<SweepArguments>),
     /// What the engine logged against the plan, item by item, with the likely causes of what differs
     ///
     /// Reads vLLM's, TensorRT-LLM's, SGLang's, llama.cpp's and Ollama's logs, whole or in part; `-` is standard input.
@@ -163,7 +179,7 @@ pub struct PlanArguments {
     #[command(flatten)]
     pub launch: LaunchArguments,
     /// Exits with status 3 when it does not fit as estimated; `--check=strict` also when it is borderline
-    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "estimated")]
+    #[arg(long, value_name = "WHEN", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "estimated")]
     pub check: Option<Check>,
     /// Explains one number of the scarcest rank's ledger: formula, values, source
     #[arg(long, value_name = "ITEM")]
@@ -214,10 +230,10 @@ pub struct RooflineArguments {
     #[arg(long, value_name = "PHASES", value_delimiter = ',')]
     pub phase: Vec<String>,
     /// Sequences of one replica: 1,8,64,256
-    #[arg(long, value_name = "COUNTS", value_delimiter = ',')]
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',', allow_hyphen_values = true, value_parser = one_or_more)]
     pub batch: Vec<u32>,
     /// Tokens of each sequence: of its prompt (prefill), in the cache (decode)
-    #[arg(long, value_name = "TOKENS", value_delimiter = ',')]
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', allow_hyphen_values = true, value_parser = one_or_more)]
     pub context: Vec<u32>,
     /// Lists the operators of every batch and context; of the first one otherwise
     #[arg(long)]
@@ -359,6 +375,62 @@ pub struct SimulateArguments {
     pub shown: Shown,
 }
 
+/// What `sweep` is told besides the engine's own flags.
+#[derive(Args)]
+pub struct SweepArguments {
+    /// Models, by built-in names or paths, with commas between them; `all` stands for all built-in ones
+    #[arg(long, value_name = "MODELS", value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// Cards, with a count if there are several: l40s,h100-sxm:8; `all` stands for all built-in ones
+    #[arg(long, alias = "gpu", value_name = "CARDS", value_delimiter = ',', required = true)]
+    pub gpus: Vec<String>,
+    /// Engines: vllm (the default), tensorrt-llm, sglang, llama.cpp, ollama, transformers
+    #[arg(long, alias = "engine", value_name = "ENGINES", value_delimiter = ',')]
+    pub engines: Vec<String>,
+    /// Tokens of each sequence, which are also the longest served: 1k..512k doubles, 1k..8k:+1k goes in even steps
+    #[arg(long, value_name = "TOKENS", required = true, allow_hyphen_values = true)]
+    pub context: Option<String>,
+    /// Sequences at once: 1..512, 1,8,64
+    #[arg(long, value_name = "COUNTS", required = true, allow_hyphen_values = true)]
+    pub batch: Option<String>,
+    /// Tensor-parallel ranks: 1,2,4
+    #[arg(long, value_name = "COUNTS", allow_hyphen_values = true)]
+    pub tp: Option<String>,
+    /// Pipeline stages: 1,2
+    #[arg(long, value_name = "COUNTS", allow_hyphen_values = true)]
+    pub pp: Option<String>,
+    /// Formats of the weights: bf16,fp8,awq-4bit; the model's own otherwise
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub formats: Vec<String>,
+    /// Formats of the KV cache, by the engine's names: auto,fp8
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub kv_formats: Vec<String>,
+    /// The file: .parquet, .csv or .jsonl
+    #[arg(long, value_name = "FILE", required = true)]
+    pub out: PathBuf,
+    /// Begins anew in place of what the file, or an interrupted sweep of its name, holds
+    #[arg(long)]
+    pub fresh: bool,
+    /// The total that the CUDA runtime reports for every card, such as 79.19GiB; replaces the catalogue's
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub gpu_memory: Option<String>,
+    /// Release of the engine, such as 0.19.0; the newest known one otherwise
+    #[arg(long, value_name = "VERSION")]
+    pub engine_version: Option<String>,
+    /// An engine option by its own name, such as max_num_seqs=256; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub option: Vec<String>,
+    /// A known quantity that replaces an estimate; repeatable. KEY is weights, activation, non_torch, kv_free or kv_budget
+    #[arg(long, value_name = "KEY=SIZE", allow_hyphen_values = true)]
+    pub given: Vec<String>,
+    /// Shows no progress and says nothing of what was written
+    #[arg(long)]
+    pub quiet: bool,
+    /// Models and engine flags
+    #[arg(last = true, value_name = "WORDS")]
+    pub words: Vec<String>,
+}
+
 /// What `reconcile` is told.
 #[derive(Args)]
 pub struct ReconcileArguments {
@@ -396,6 +468,15 @@ pub struct ReconcileArguments {
     pub words: Vec<String>,
 }
 
+/// Reads a count of things of which there is at least one.
+fn one_or_more(text: &str) -> Result<u32, String> {
+    text.trim()
+        .parse::<u32>()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| "expected a whole number, 1 or more".to_owned())
+}
+
 /// What a launch is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WhatIf {
@@ -411,11 +492,13 @@ pub struct Shown {
     /// Prints the answer itself as JSON
     #[arg(long)]
     pub json: bool,
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t = Form::Table)]
+    /// Form of the output: aligned text, the answer itself, comma-separated rows, Markdown
+    #[arg(long, value_enum, value_name = "table|json|csv|markdown", hide_possible_values = true,
+        hide_default_value = true, default_value_t = Form::Table)]
     pub format: Form,
-    /// Colours: on a terminal, always or never
-    #[arg(long, value_enum, default_value_t = Colour::Auto)]
+    /// Colours: on a terminal unless `NO_COLOR` is set, always, or never
+    #[arg(long, value_enum, value_name = "auto|always|never", hide_possible_values = true,
+        hide_default_value = true, default_value_t = Colour::Auto)]
     pub color: Colour,
     /// Writes the answer to a file instead: .svg or .png (its figures), .html (a report), .md, .csv, .parquet, .json
     #[arg(long, value_name = "FILE")]
@@ -424,7 +507,8 @@ pub struct Shown {
     #[arg(long, value_name = "NAME", requires = "out")]
     pub figure: Option<String>,
     /// Background of figures
-    #[arg(long, value_enum, default_value_t = Background::Light)]
+    #[arg(long, value_enum, value_name = "light|dark", hide_possible_values = true, hide_default_value = true,
+        default_value_t = Background::Light)]
     pub theme: Background,
     /// Shows no progress and says nothing of files that were written
     #[arg(long)]

@@ -20,11 +20,8 @@ pub(crate) fn request_for(arguments: &LaunchArguments, engine: Option<&str>) -> 
     };
     let mut request = PlanRequest {
         gpu: arguments.gpu.clone(),
-        gpu_total_bytes: arguments.gpu_memory.as_deref().map(card_size).transpose()?,
         engine: arguments.engine.clone(),
-        engine_version: arguments.engine_version.clone(),
-        given: given(&arguments.given)?,
-        ..PlanRequest::default()
+        ..common(&arguments.gpu_memory, &arguments.engine_version, &arguments.given)?
     };
     if let Some(command) = command {
         let command = launch::parse(command)?;
@@ -50,14 +47,34 @@ pub(crate) fn request_for(arguments: &LaunchArguments, engine: Option<&str>) -> 
         request.inert.extend(direct.inert);
         request.notes.extend(direct.notes);
     }
-    for pair in &arguments.option {
+    overlay(&mut request, &arguments.option)?;
+    Ok(request)
+}
+
+/// What every launch of a verb has in common.
+pub(crate) fn common(
+    gpu_memory: &Option<String>,
+    engine_version: &Option<String>,
+    known: &[String],
+) -> Result<PlanRequest, Error> {
+    Ok(PlanRequest {
+        gpu_total_bytes: gpu_memory.as_deref().map(card_size).transpose()?,
+        engine_version: engine_version.clone(),
+        given: given(known)?,
+        ..PlanRequest::default()
+    })
+}
+
+/// Puts `--option` pairs over a launch's options.
+pub(crate) fn overlay(request: &mut PlanRequest, pairs: &[String]) -> Result<(), Error> {
+    for pair in pairs {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(Error::Request(format!("--option {pair}: expected KEY=VALUE")));
         };
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
         request.options.insert(key.replace('-', "_"), value);
     }
-    Ok(request)
+    Ok(())
 }
 
 /// Reads `--given` pairs.

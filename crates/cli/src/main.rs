@@ -13,6 +13,7 @@ mod reconcile;
 mod roofline;
 mod show;
 mod simulate;
+mod sweep;
 mod words;
 
 use std::ffi::OsString;
@@ -46,6 +47,13 @@ fn main() -> ExitCode {
             say(&error);
             ExitCode::from(if error.is_malformed() { 2 } else { 1 })
         }
+        Err(Failure::Hinted { error, hint }) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(if error.is_malformed() { 2 } else { 1 })
+        }
     }
 }
 
@@ -55,6 +63,13 @@ pub(crate) enum Failure {
     Pipe,
     /// Something to say.
     Said(Error),
+    /// The same, where the one who says it knows what to try next.
+    Hinted {
+        /// What is wrong.
+        error: Error,
+        /// What to try.
+        hint: Option<String>,
+    },
 }
 
 impl From<Error> for Failure {
@@ -105,6 +120,7 @@ fn run(verb: Verb) -> Result<u8, Failure> {
         Verb::Plan(arguments) => return plan::run(&arguments, &desk, &mut out),
         Verb::Roofline(arguments) => return roofline::run(&arguments, &desk, &mut out),
         Verb::Compare(arguments) => return compare::run(&arguments, &desk, &mut out),
+        Verb::Sweep(arguments) => return sweep::run(&arguments, &desk),
         Verb::Simulate(arguments) => return simulate::run(&arguments, &desk, &mut out),
         Verb::Reconcile(arguments) => return reconcile::run(&arguments, &desk, &mut out),
         Verb::Inspect { model, tensors, shown } => {

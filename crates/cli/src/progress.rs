@@ -12,7 +12,7 @@ use plimsoll_sim::Watch;
 use plimsoll_units::Nanos;
 
 /// How often the bar is drawn anew, in times a second.
-const RATE: u8 = 5;
+pub(crate) const RATE: u8 = 5;
 
 /// Shows how far a simulation is and stops it on Ctrl-C: looks on at it, or at several one after the other.
 pub struct Progress {
@@ -101,7 +101,7 @@ fn short(number: u64) -> String {
 
 /// Returns the flag that the first Ctrl-C sets. When it is set already, Ctrl-C ends the program with the status that
 /// shells give to it.
-fn on_interrupt() -> io::Result<Arc<AtomicBool>> {
+pub(crate) fn on_interrupt() -> io::Result<Arc<AtomicBool>> {
     const INTERRUPTED: i32 = 130;
     let stop = Arc::new(AtomicBool::new(false));
     // In this order: the second press finds the flag set before it would set it.

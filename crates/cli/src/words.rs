@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, Command};
 
 /// The verbs that take an engine's flags beside their own.
-const LAUNCHING: [&str; 4] = ["plan", "roofline", "compare", "simulate"];
+const LAUNCHING: [&str; 5] = ["plan", "roofline", "compare", "simulate", "sweep"];
 
 /// Moves every word of such a verb that is not one of Plimsoll's own flags behind a `--`, in order; a launch command keeps its
 /// own `--` in front. Other verbs are left as they are.

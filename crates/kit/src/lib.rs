@@ -5,6 +5,7 @@ mod files;
 mod logs;
 pub mod profile;
 pub mod rows;
+pub mod sweep;
 pub mod table;
 mod traces;
 

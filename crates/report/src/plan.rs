@@ -205,6 +205,12 @@ pub(crate) fn verdict_line(answer: &PlanAnswer) -> String {
     }
     let short = verdict.short_by_bytes.map(|bytes| format!(": short by {}", size(bytes))).unwrap_or_default();
     let binding = verdict.binding.as_ref().map(|what| format!(", bound by {}", clean(what))).unwrap_or_default();
+    if verdict.binding.as_deref() == Some("gpus") {
+        let gpus = format!("takes {} GPUs, more than there are", answer.gpu.count);
+        let short =
+            if verdict.short_by_bytes.is_some_and(|bytes| bytes > 0) { format!("{short}, and") } else { ":".into() };
+        return format!("DOES NOT FIT{short} {gpus}");
+    }
     format!("DOES NOT FIT{short}{binding}")
 }
 

@@ -235,7 +235,7 @@ fn parts(answer: &RooflineAnswer, phase: &str, style: Style) -> String {
         rows.push(size.into_iter().chain(families.iter().map(|name| share(&point.families, name))).collect());
     }
     let title = format!("Where the time of {phase} goes");
-    let lines = columns(&rows, &vec![true; rows[0].len()], style.width - 2);
+    let lines = gathered(rows, &families, of_phase().map(|point| point.families.as_slice()).collect(), style.width - 2);
     let mut out = format!("\n{}\n{}", style.bold(&cut(&clean(&title), style.width)), indented(&lines, style));
     let rests = bases.iter().map(|name| {
         let shares = || of_phase().map(|point| point.bases.iter().find(|part| part.name == **name));
@@ -254,6 +254,32 @@ fn parts(answer: &RooflineAnswer, phase: &str, style: Style) -> String {
         out.push_str(&wrap("  ", &format!("kernels' times rest on: {}", rests.join(", ")), style.width));
     }
     out
+}
+
+/// Lays shares out; where the page is too narrow for all families, those that take least stand together as `other`.
+fn gathered(mut rows: Vec<Vec<String>>, families: &[&str], points: Vec<&[ShareAnswer]>, to: usize) -> Vec<String> {
+    let of =
+        |parts: &[ShareAnswer], name: &str| parts.iter().find(|part| part.name == name).map_or(0.0, |part| part.share);
+    let mut kept: Vec<&str> = families.to_vec();
+    loop {
+        let lines = columns(&rows, &vec![true; rows[0].len()], usize::MAX);
+        if kept.len() < 2 || lines.iter().all(|line| width(line) <= to) {
+            return columns(&rows, &vec![true; rows[0].len()], to);
+        }
+        let most = |name: &str| points.iter().map(|parts| of(parts, name)).fold(0.0, f64::max);
+        let Some(least) = (0..kept.len()).min_by(|a, b| most(kept[*a]).total_cmp(&most(kept[*b]))) else {
+            return lines;
+        };
+        kept.remove(least);
+        let heads = kept.iter().copied().chain(["other"]);
+        rows[0].truncate(2);
+        rows[0].extend(heads.map(str::to_owned));
+        for (row, parts) in rows.iter_mut().skip(1).zip(&points) {
+            row.truncate(2);
+            row.extend(kept.iter().map(|name| share(parts, name)));
+            row.push(percent(families.iter().filter(|name| !kept.contains(name)).map(|name| of(parts, name)).sum()));
+        }
+    }
 }
 
 /// The operators of one point.

@@ -244,7 +244,9 @@ fn point_notes(plan: &Plan, limits: &Limits, batches: &[u32], points: &[PointAns
         let beyond = |fits: u64| batches.iter().copied().filter(|batch| u64::from(*batch) > fits).collect::<Vec<_>>();
         if let Some(fits) = point.sequences_that_fit {
             let over = beyond(fits);
-            if !over.is_empty() {
+            if fits == 0 && !over.is_empty() {
+                notes.push(format!("the KV cache does not hold one sequence of {each}: no batch of them runs"));
+            } else if !over.is_empty() {
                 notes.push(format!(
                     "the KV cache holds {} of {each} at once: batches of {} would wait or be preempted",
                     words::plural(fits, "sequence"),

@@ -25,11 +25,12 @@ use std::sync::{Arc, OnceLock, RwLock};
 use plimsoll_plan::Plan;
 
 pub use knob::Knob;
+pub(crate) use need::allocates;
 pub use need::{Need, Part, need};
 pub use values::MOST_VALUES;
 
 use self::model::Written;
-use crate::plan::{Prepared, prepare, run};
+use crate::plan::{Prepared, outcome, prepare, run};
 use crate::world::Loaded;
 use crate::{Desk, Error, PlanRequest};
 
@@ -144,6 +145,16 @@ impl<'d> Base<'d> {
     pub fn at(&self, settings: &[Setting]) -> Result<Varied, Error> {
         let (prepared, notes) = self.set(settings)?;
         let plan = run(&prepared)?;
+        Ok(Varied { prepared, plan, notes })
+    }
+
+    /// Plans like [`Base::at`], without asking what would help where it does not fit: for many points.
+    ///
+    /// # Errors
+    /// Those of [`Base::at`].
+    pub fn outcome(&self, settings: &[Setting]) -> Result<Varied, Error> {
+        let (prepared, notes) = self.set(settings)?;
+        let plan = outcome(&prepared)?;
         Ok(Varied { prepared, plan, notes })
     }
 

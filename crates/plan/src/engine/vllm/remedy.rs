@@ -18,7 +18,17 @@ struct Change {
 /// Returns up to six changes, cheapest first; those that do not suffice only where none does.
 pub(super) fn remedies(case: &Case<'_>, assessed: &Assessed) -> Vec<Remedy> {
     let mut found: Vec<Remedy> = changes(case, assessed).into_iter().filter_map(|change| tried(case, change)).collect();
-    if !found.iter().any(|remedy| remedy.fits) {
+    let gpus = assessed.resolved.parallel.gpus();
+    if gpus > case.card.count && assessed.fits() {
+        found.push(Remedy {
+            change: format!("take {gpus} such GPUs"),
+            flags: Vec::new(),
+            fits: true,
+            kv_tokens: assessed.kv.tokens,
+            max_context_tokens: assessed.kv.longest,
+            cost: "more GPUs".to_owned(),
+        });
+    } else if !found.iter().any(|remedy| remedy.fits) {
         found.extend(more_cards(case));
     }
     if found.iter().any(|remedy| remedy.fits) {
@@ -130,6 +140,15 @@ fn changes(case: &Case<'_>, assessed: &Assessed) -> Vec<Change> {
             "a little accuracy",
             &|options| options.quantization = Some("fp8".to_owned()),
         );
+    }
+    let there = case.card.count / options.pp.saturating_mul(options.dp).max(1);
+    if let Some(tp) = (1..options.tp.min(there.saturating_add(1))).rev().find(|tp| options.tp.is_multiple_of(*tp)) {
+        let gpus = tp.saturating_mul(options.pp).saturating_mul(options.dp);
+        let flags = [format!("--tensor-parallel-size {tp}")];
+        let over = if gpus == 1 { "run on 1 GPU".to_owned() } else { format!("divide over {gpus} GPUs") };
+        if there < options.tp {
+            add(over, &flags, "less memory in all", &|options| options.tp = tp);
+        }
     }
     let mut tp = options.tp.saturating_mul(2);
     let most = 16.min(case.card.count / options.pp.saturating_mul(options.dp).max(1));

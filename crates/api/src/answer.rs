@@ -293,6 +293,9 @@ pub struct InspectAnswer {
     pub kv_bytes_per_token: u64,
     /// Bytes that one sequence costs whatever its length (recurrent states at the model's dtype, fp32 for SSM states).
     pub state_bytes_per_sequence: u64,
+    /// What the cache of one sequence takes as it gets longer, states included; empty where each token costs the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kv_growth: Vec<KvAtAnswer>,
     /// Runs of equal layers.
     pub layers: Vec<LayerRun>,
     /// The inventory.
@@ -302,6 +305,15 @@ pub struct InspectAnswer {
     pub files: Option<Vec<StoredLine>>,
     /// What a user should know.
     pub notes: Vec<String>,
+}
+
+/// What the cache of one sequence takes at a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct KvAtAnswer {
+    /// Tokens of the sequence.
+    pub tokens: u64,
+    /// Bytes, all layers, unsharded, in the model's dtype; states included.
+    pub bytes: u64,
 }
 
 /// Equal layers.
@@ -330,6 +342,8 @@ pub struct TensorLine {
     pub layers: String,
     /// `text`, `tower`, `draft`.
     pub part: Cow<'static, str>,
+    /// What it does: `embedding`, `attention`, `mlp`, `experts`, …, as the lines of a ledger's weights.
+    pub role: Cow<'static, str>,
     /// Numbers in all of them.
     pub parameters: u64,
     /// How they are stored.

@@ -7,9 +7,10 @@ use plimsoll_facts::gguf::GgmlType;
 use plimsoll_facts::model::{Attention, AttentionKind, Ffn, Layer, Mixer, Model, Recurrent, Span};
 use plimsoll_facts::quant::{Scale, Scheme};
 use plimsoll_facts::tensor::{Layers, Part, Tensor};
+use plimsoll_plan::Item;
 use serde_json::Value;
 
-use crate::answer::{CatalogueAnswer, InspectAnswer, LayerRun, StoredLine, TensorLine};
+use crate::answer::{CatalogueAnswer, InspectAnswer, KvAtAnswer, LayerRun, StoredLine, TensorLine};
 use crate::heads::head;
 use crate::plan::ENGINES;
 use crate::{Desk, Error, InspectRequest};
@@ -44,10 +45,25 @@ pub fn inspect(request: &InspectRequest, desk: &Desk<'_>) -> Result<InspectAnswe
         files: loaded.checkpoint.as_ref().map(|checkpoint| checkpoint.lines.iter().map(stored_line).collect()),
         kv_bytes_per_token: model.kv_bytes_per_token(),
         state_bytes_per_sequence: model.state_bytes(),
+        kv_growth: growth(model),
         layers: runs(model),
         tensors: model.tensors.iter().map(|tensor| line(model, tensor)).collect(),
         notes: model.notes.clone(),
     })
+}
+
+/// What a sequence's cache takes at powers of two and at the longest, where it does not simply grow with its tokens.
+fn growth(model: &Model) -> Vec<KvAtAnswer> {
+    if !model.cache_bends() {
+        return Vec::new();
+    }
+    let longest = model.max_positions.clamp(1, 1 << 30);
+    let lengths = (0..=30).map(|power| 1 << power).take_while(|tokens| *tokens < longest).chain([longest]);
+    let at = |tokens| {
+        let bytes = model.kv_bytes_of_sequence(tokens).saturating_add(model.state_bytes());
+        KvAtAnswer { tokens, bytes }
+    };
+    lengths.map(at).collect()
 }
 
 /// One line of the inventory in the promised form.
@@ -63,6 +79,7 @@ fn line(model: &Model, tensor: &Tensor) -> TensorLine {
         count: tensor.count,
         layers: tensor.layers.to_string(),
         part: Cow::Borrowed(part),
+        role: Cow::Borrowed(Item::of(tensor).name().trim_start_matches("weights.")),
         parameters: if tensor.parameter { tensor.total_elements() } else { 0 },
         format: format(model, tensor),
         bytes: Some(model.stored_bytes(tensor).get()),
@@ -226,7 +243,17 @@ fn ffn(ffn: &Ffn) -> String {
 pub fn catalogue(kind: &str, desk: &Desk<'_>) -> Result<CatalogueAnswer, Error> {
     let (columns, rows): (&[&str], Vec<Vec<Value>>) = match kind {
         "models" => (
-            &["model", "type", "parameters", "active", "dtype", "quantization", "max_positions", "source"],
+            &[
+                "model",
+                "type",
+                "parameters",
+                "active",
+                "dtype",
+                "quantization",
+                "max_positions",
+                "kv_bytes_per_token",
+                "source",
+            ],
             models(desk),
         ),
         "gpus" => (
@@ -266,6 +293,7 @@ fn models(desk: &Desk<'_>) -> Vec<Vec<Value>> {
                 model.dtype.name().into(),
                 model.quant.as_ref().map(|quant| quant.method.clone()).into(),
                 model.max_positions.into(),
+                model.kv_bytes_per_token().into(),
                 loaded.source.clone().into(),
             ]
         })

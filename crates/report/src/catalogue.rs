@@ -8,8 +8,17 @@ use crate::number::{plain, short};
 use crate::page::{Style, clean, columns, left, markdown_row, markdown_rule, width, wrap};
 
 /// Columns that a narrow page does without, the first to go first.
-const SPARED: [&str; 8] =
-    ["source", "dtype", "type", "architecture", "quantization", "fp8_tflops", "bf16_tflops", "max_positions"];
+const SPARED: [&str; 9] = [
+    "kv_bytes_per_token",
+    "source",
+    "dtype",
+    "type",
+    "architecture",
+    "quantization",
+    "fp8_tflops",
+    "bf16_tflops",
+    "max_positions",
+];
 /// The least width at which a source is worth its place.
 const LEAST_SOURCE: usize = 24;
 

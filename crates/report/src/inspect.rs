@@ -201,6 +201,7 @@ mod tests {
             count,
             layers: if count > 1 { "0-31".into() } else { String::new() },
             part: part.into(),
+            role: "attention".into(),
             parameters,
             format: "bfloat16".into(),
             bytes: Some(parameters * 2),
@@ -229,6 +230,7 @@ mod tests {
             bits_per_weight: None,
             kv_bytes_per_token: 131_072,
             state_bytes_per_sequence: 0,
+            kv_growth: Vec::new(),
             layers: vec![LayerRun {
                 layers: "0-31".into(),
                 count: 32,

@@ -19,6 +19,7 @@ mod compare_figures;
 mod csv;
 mod explanation;
 pub mod figure;
+mod figures_of;
 mod html;
 mod inspect;
 mod number;

@@ -6,6 +6,8 @@ use plimsoll_api::{
     SimulateCompareAnswer,
 };
 
+use crate::figure::Figure;
+use crate::figures_of;
 use crate::{
     Show, Style, catalogue_csv, catalogue_markdown, catalogue_table, explanation_csv, explanation_table, inspect_csv,
     inspect_markdown, inspect_table, plan_csv, plan_markdown, plan_table, reconcile_csv, reconcile_markdown,
@@ -30,6 +32,10 @@ impl Show for PlanAnswer {
     fn csv(&self) -> String {
         plan_csv(self)
     }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::plan(self)
+    }
 }
 
 impl Show for InspectAnswer {
@@ -47,6 +53,10 @@ impl Show for InspectAnswer {
 
     fn csv(&self) -> String {
         inspect_csv(self)
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::inspect(self)
     }
 }
 
@@ -66,6 +76,10 @@ impl Show for CatalogueAnswer {
     fn csv(&self) -> String {
         catalogue_csv(self)
     }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::catalogue(self)
+    }
 }
 
 impl Show for ReconcileAnswer {
@@ -83,6 +97,10 @@ impl Show for ReconcileAnswer {
 
     fn csv(&self) -> String {
         reconcile_csv(self)
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::reconcile(self)
     }
 }
 
@@ -102,6 +120,10 @@ impl Show for RooflineAnswer {
     fn csv(&self) -> String {
         roofline_csv(self)
     }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::roofline(self)
+    }
 }
 
 impl Show for SimulateAnswer {
@@ -119,6 +141,10 @@ impl Show for SimulateAnswer {
 
     fn csv(&self) -> String {
         simulate_csv(self)
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::simulate(self)
     }
 }
 
@@ -138,6 +164,10 @@ impl Show for SimulateCompareAnswer {
     fn csv(&self) -> String {
         simulate_compare_csv(self)
     }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::simulate_compare(self)
+    }
 }
 
 impl Show for TextbookAnswer {
@@ -155,6 +185,10 @@ impl Show for TextbookAnswer {
 
     fn csv(&self) -> String {
         textbook_csv(self)
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        figures_of::textbook(self)
     }
 }
 

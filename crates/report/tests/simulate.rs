@@ -130,6 +130,9 @@ fn answer() -> SimulateAnswer {
             kv_empty: wave(420, 0.01),
             output_tokens_per_s: wave(420, 1_230.0),
         },
+        percentiles: PercentilesAnswer::default(),
+        lives: Vec::new(),
+        holders: None,
         assumptions: vec!["requests arrive as recorded; the trace has no prompts, so no two share a prefix".into()],
         notes: vec!["20 requests were turned away: its prompt is too long".into()],
     }

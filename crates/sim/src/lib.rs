@@ -5,6 +5,7 @@
 //! outcome, nanosecond by nanosecond, on every machine.
 
 pub mod cost;
+pub mod course;
 mod error;
 pub mod load;
 pub mod metrics;
@@ -15,4 +16,4 @@ mod watch;
 
 pub use error::Error;
 pub use request::{Arrival, Request, Requests, Slot};
-pub use run::{Idle, Intake, Outcome, Rest, Settings, Step, Watch, run};
+pub use run::{Holders, Idle, Intake, Outcome, Rest, Settings, Step, Watch, run};

@@ -118,6 +118,24 @@ pub trait Watch {
 
     /// Sees a span in which nothing ran.
     fn idle(&mut self, _idle: &Idle) {}
+
+    /// Returns when it next wants to see who holds the cache: at the end of the first step that ends then or later. Changes
+    /// only when it sees them, and when a request ended.
+    fn holders_at(&self) -> Nanos {
+        Nanos::MAX
+    }
+
+    /// Sees who holds the cache, at its own wish.
+    fn holders(&mut self, _now: Nanos, _holders: &Holders<'_>) {}
+}
+
+/// Who holds the cache between two steps.
+#[derive(Debug)]
+pub struct Holders<'a> {
+    /// Numbers of requests, in ascending order, with the tokens' worth of slots that each holds alone.
+    pub alone: &'a [(u64, u64)],
+    /// Where all of the room goes.
+    pub occupancy: Occupancy,
 }
 
 /// What is left after a step.
@@ -186,6 +204,9 @@ pub fn run<S: Scheduler, C: Cost, L: Source, W: Watch>(
             run.wait_until(next);
             continue;
         }
+        if run.state.now >= run.watch.holders_at() {
+            run.show_holders();
+        }
         if !jumps || !run.stretch()? {
             run.step()?;
         }
@@ -221,6 +242,8 @@ struct State {
     ran: Option<(Nanos, bool)>,
     /// Steps of pure decoding since the last look at what arrived.
     unseen: u32,
+    /// Who holds what, while it is shown.
+    alone: Vec<(u64, u64)>,
     /// Preemptions since the last token came out or a prompt got further than ever.
     barren: usize,
     outcome: Outcome,
@@ -285,6 +308,15 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             }
         }
         Ok(())
+    }
+
+    /// Shows who holds the cache.
+    fn show_holders(&mut self) {
+        let State { alone, requests, now, .. } = &mut self.state;
+        alone.clear();
+        self.scheduler.holders(requests, &mut |slot, tokens| alone.push((requests[slot].number, tokens)));
+        alone.sort_unstable();
+        self.watch.holders(*now, &Holders { alone, occupancy: self.scheduler.occupancy() });
     }
 
     /// Lets time pass without a step.
@@ -443,6 +475,7 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
         }
         let begin = state.now;
         let next = self.source.peek()?.unwrap_or(Nanos::MAX);
+        let shown = self.watch.holders_at();
         decode_shape(&state.decoding, &state.requests, self.cost.window(), &mut state.shape);
         state.shape.padding = self.scheduler.padding();
         state.batch.clear();
@@ -455,7 +488,8 @@ impl<S: Scheduler, C: Cost, L: Source, W: Watch> Run<'_, S, C, L, W> {
             if steps > 0 {
                 state.look(self.intake, false);
             }
-            if next <= state.seen || !self.scheduler.tick() {
+            // Who looks on sees who holds what between two stretches.
+            if next <= state.seen || steps > 0 && state.now >= shown || !self.scheduler.tick() {
                 break;
             }
             let start = state.now;

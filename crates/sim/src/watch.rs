@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use plimsoll_units::Nanos;
 
-use crate::{Idle, Requests, Rest, Slot, Step, Watch};
+use crate::{Holders, Idle, Requests, Rest, Slot, Step, Watch};
 
 impl<A: Watch, B: Watch> Watch for (A, B) {
     fn wants_batches(&self) -> bool {
@@ -49,6 +49,15 @@ impl<A: Watch, B: Watch> Watch for (A, B) {
     fn idle(&mut self, idle: &Idle) {
         self.0.idle(idle);
         self.1.idle(idle);
+    }
+
+    fn holders_at(&self) -> Nanos {
+        self.0.holders_at().min(self.1.holders_at())
+    }
+
+    fn holders(&mut self, now: Nanos, holders: &Holders<'_>) {
+        self.0.holders(now, holders);
+        self.1.holders(now, holders);
     }
 }
 
@@ -102,6 +111,16 @@ impl<W: Watch> Watch for Option<W> {
             watch.idle(idle);
         }
     }
+
+    fn holders_at(&self) -> Nanos {
+        self.as_ref().map_or(Nanos::MAX, Watch::holders_at)
+    }
+
+    fn holders(&mut self, now: Nanos, holders: &Holders<'_>) {
+        if let Some(watch) = self {
+            watch.holders(now, holders);
+        }
+    }
 }
 
 impl<W: Watch + ?Sized> Watch for &mut W {
@@ -139,5 +158,13 @@ impl<W: Watch + ?Sized> Watch for &mut W {
 
     fn idle(&mut self, idle: &Idle) {
         (**self).idle(idle);
+    }
+
+    fn holders_at(&self) -> Nanos {
+        (**self).holders_at()
+    }
+
+    fn holders(&mut self, now: Nanos, holders: &Holders<'_>) {
+        (**self).holders(now, holders);
     }
 }

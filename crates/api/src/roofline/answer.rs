@@ -99,6 +99,8 @@ pub struct PointAnswer {
     pub sent_bytes: f64,
     /// Operations per byte read or written.
     pub intensity_flops_per_byte: f64,
+    /// Operations a second that are reached, as predicted.
+    pub flops_per_s: f64,
     /// What holds most of the time back: `compute`, `memory`, `link` or `latency`.
     pub bound: Cow<'static, str>,
     /// What the sums of operations and bytes alone would say: `compute` or `memory`.
@@ -217,6 +219,8 @@ pub struct OperatorAnswer {
     pub sent_bytes: f64,
     /// Operations per byte read or written; null where no byte is.
     pub intensity_flops_per_byte: Option<f64>,
+    /// Operations a second that are reached, as predicted; null where it does none.
+    pub flops_per_s: Option<f64>,
     /// `compute`, `memory`, `link` or `latency`.
     pub bound: Cow<'static, str>,
     /// At the roof.

@@ -38,6 +38,7 @@ fn answer(card: &Hardware, operator: &Operator, timed: Timed) -> OperatorAnswer 
         written_bytes: work.written,
         sent_bytes: bound::sent(kernel),
         intensity_flops_per_byte: (bytes > 0.0).then(|| work.intensity()),
+        flops_per_s: (work.flops > 0.0 && timed.seconds > 0.0).then(|| work.flops / timed.seconds),
         bound: roofs.bound(timed.seconds).name().into(),
         ideal_us: roofs.ideal() * 1e6,
         predicted_us: timed.seconds * 1e6,

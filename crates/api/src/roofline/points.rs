@@ -69,6 +69,7 @@ pub(super) fn point(
         written_bytes: sums.written,
         sent_bytes: sums.sent,
         intensity_flops_per_byte: sums.intensity(),
+        flops_per_s: ratio(sums.all_flops(), sums.seconds),
         bound: sums.bound().name().into(),
         roofline_bound: if compute > memory { Bound::Compute } else { Bound::Memory }.name().into(),
         ideal_ms: sums.ideal * 1e3,

@@ -1,6 +1,8 @@
 //! What is answered to a simulation? Plain data; the names are promised, units are part of them. `docs/metrics.md` defines
 //! every figure.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -68,6 +70,13 @@ pub struct SimulateAnswer {
     pub batch: BatchAnswer,
     /// Levels over time.
     pub timeline: TimelineAnswer,
+    /// How the main times are distributed.
+    pub percentiles: PercentilesAnswer,
+    /// What some requests did when: the first two dozen that began to run, in the part of the run in which most of the
+    /// cache was held.
+    pub lives: Vec<LifeAnswer>,
+    /// Who held the cache in that part; null where nothing was held.
+    pub holders: Option<HoldersAnswer>,
     /// What the figures rest on that nobody said.
     pub assumptions: Vec<String>,
     /// What else a user should know.
@@ -328,6 +337,72 @@ pub struct TimelineAnswer {
     pub output_tokens_per_s: Vec<f64>,
 }
 
+/// Percentiles 0 (the least), 1, 2, … 100 (the greatest) of the main times, in milliseconds; empty where nothing was
+/// measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct PercentilesAnswer {
+    /// Time to first token.
+    pub ttft_ms: Vec<f64>,
+    /// Time per output token.
+    pub tpot_ms: Vec<f64>,
+    /// Inter-token latency.
+    pub itl_ms: Vec<f64>,
+    /// End-to-end latency.
+    pub e2e_ms: Vec<f64>,
+}
+
+/// What a request did when.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct LifeAnswer {
+    /// Its number, in order of arrival, from 0.
+    pub request: u64,
+    /// What it did, in order; each turn lasts until the next begins. At most 64.
+    pub turns: Vec<TurnAnswer>,
+    /// When the last of them ends: with its last token, or with the run.
+    pub end_s: f64,
+    /// Whether it generated all its tokens.
+    pub finished: bool,
+}
+
+/// What a request did from a moment on.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct TurnAnswer {
+    /// `queued`, `prefill` (also what it had before it lost its blocks), `decode`, `preempted` (lost its blocks, waits).
+    pub doing: Cow<'static, str>,
+    /// From when on.
+    pub from_s: f64,
+}
+
+/// Who held the cache when, over a part of a run: at moments, in blocks (in tokens where the cache has none).
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HoldersAnswer {
+    /// Blocks of the cache.
+    pub capacity: u64,
+    /// The moments, up to 128.
+    pub at_s: Vec<f64>,
+    /// When the last of them ends.
+    pub end_s: f64,
+    /// What several requests held at once, or requests of a static batch after their end, at each moment.
+    pub others: Vec<u64>,
+    /// What nobody held and a later request might find, at each moment.
+    pub cached: Vec<u64>,
+    /// How many requests with neighbouring numbers are taken together below; a power of two.
+    pub bundle: u64,
+    /// What requests held alone, in order of their numbers.
+    pub requests: Vec<HolderAnswer>,
+}
+
+/// What a request, or a bundle of them, held alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HolderAnswer {
+    /// The first one's number.
+    pub request: u64,
+    /// The first moment at which it held anything: an index into `at_s`.
+    pub from: usize,
+    /// What it held then and at the moments after; nothing after the last of them.
+    pub blocks: Vec<u64>,
+}
+
 /// Simulations of one workload side by side.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct SimulateCompareAnswer {
@@ -406,4 +481,6 @@ pub struct SimulateRow {
     pub recomputed_tokens: u64,
     /// Share of the time in which nothing ran.
     pub idle_share: Option<f64>,
+    /// What the first two dozen requests that began to run did when.
+    pub lives: Vec<LifeAnswer>,
 }

@@ -5,9 +5,9 @@ use plimsoll_sim::metrics::{Distribution, Integrals, Objectives, Summary};
 use plimsoll_units::Nanos;
 
 use super::answer::{
-    BatchAnswer, GoodputAnswer, KvUseAnswer, LevelAnswer, MeasuredAnswer, MetAnswer, ObjectivesAnswer, PrefixAnswer,
-    RefusalAnswer, RequestsAnswer, SimulateAnswer, SimulateCompareAnswer, SimulateHead, SimulateRow, ThroughputAnswer,
-    TimelineAnswer, TimesAnswer,
+    BatchAnswer, GoodputAnswer, KvUseAnswer, LevelAnswer, MeasuredAnswer, MetAnswer, ObjectivesAnswer,
+    PercentilesAnswer, PrefixAnswer, RefusalAnswer, RequestsAnswer, SimulateAnswer, SimulateCompareAnswer,
+    SimulateHead, SimulateRow, ThroughputAnswer, TimelineAnswer, TimesAnswer,
 };
 
 impl SimulateAnswer {
@@ -77,6 +77,9 @@ impl SimulateAnswer {
                 waiting_max: summary.peaks.waiting(),
             },
             timeline: timeline(summary),
+            percentiles: PercentilesAnswer::default(),
+            lives: Vec::new(),
+            holders: None,
             assumptions: Vec::new(),
             notes: notes(summary, outcome),
         }
@@ -113,6 +116,7 @@ impl From<&SimulateAnswer> for SimulateRow {
             preemptions: answer.preemptions,
             recomputed_tokens: answer.recomputed_tokens,
             idle_share: answer.idle_share,
+            lives: answer.lives.clone(),
         }
     }
 }

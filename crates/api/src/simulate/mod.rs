@@ -1,6 +1,7 @@
 //! How does it behave under traffic? From a launch and a workload to what was measured.
 
 pub mod answer;
+mod course;
 mod engines;
 mod figures;
 mod interval;
@@ -12,6 +13,7 @@ use plimsoll_cost::engine::Overhead;
 use plimsoll_cost::hardware::Given;
 use plimsoll_plan::{Plan, Verdict};
 use plimsoll_sim::cost::{Cost, Fixed, Knobs, Predictor, Shape};
+use plimsoll_sim::course::Course;
 use plimsoll_sim::load::AnySource;
 use plimsoll_sim::load::frontend::{Delay, Frontend};
 use plimsoll_sim::metrics::{Measured, Metrics, Objectives};
@@ -22,6 +24,7 @@ use plimsoll_units::Nanos;
 pub use request::{CompareRequest, CostRequest, MeasureRequest, ObjectivesRequest, SimulateRequest, TraceRequest};
 
 use self::answer::{SimulateAnswer, SimulateCompareAnswer, SimulateHead};
+use self::course::Seen;
 use self::engines::{Machine, Setup};
 use crate::batched::run_batched;
 use crate::launch::IDLE;
@@ -64,7 +67,8 @@ pub fn simulate(request: &SimulateRequest, desk: &Desk<'_>, watch: &mut dyn Watc
     let alone = whole == 1;
     let mut answers = Vec::with_capacity(whole);
     for setup in setups {
-        let mut answer = one(request, desk, &prepared, &plan, setup, watch)?;
+        let part = if alone { Seen::Fullest } else { Seen::First };
+        let mut answer = one(request, desk, &prepared, &plan, (setup, part), watch)?;
         if alone {
             interval::add(&mut answer, request, desk, &prepared, &plan)?;
         }
@@ -94,12 +98,14 @@ fn one(
     desk: &Desk<'_>,
     prepared: &Prepared,
     plan: &Plan,
-    setup: Setup,
+    (setup, part_seen): (Setup, Seen),
     watch: &mut dyn Watch,
 ) -> Result<SimulateAnswer, Error> {
     let mut load = load::open(request, desk)?;
     let mut time = time(request, desk, prepared, plan)?;
-    let mut metrics = (Metrics::new(objectives(request)?, measured(request)?), watch);
+    let mut course = Course::new();
+    let mut others = (&mut course, watch);
+    let mut metrics = (Metrics::new(objectives(request)?, measured(request)?), &mut others as &mut dyn Watch);
     let Setup { machine, batching, kv, prefix_caching, block_tokens, intake, notes } = setup;
     let settings = Settings { jumps: !request.step_by_step, intake, ..Settings::default() };
     let mut source = Frontend::new(&mut load.source, frontend(request, plan));
@@ -115,7 +121,10 @@ fn one(
         ..head(prepared, plan, time.name(), kv, block_tokens)
     };
     let summary = metrics.0.summary();
+    let percentiles = metrics.0.percentiles();
     let mut answer = SimulateAnswer::new(head, &part(request), &summary, &outcome);
+    answer.percentiles = (&percentiles).into();
+    course::add(&mut answer, &course, part_seen);
     answer.assumptions.extend(prepared.assumptions.iter().chain(time.assumptions()).cloned());
     answer.notes.extend(prepared.notes.iter().filter(|note| !note.starts_with(IDLE)).cloned());
     answer.notes.extend(time.notes().iter().cloned());

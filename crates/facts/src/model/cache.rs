@@ -1,6 +1,6 @@
 //! What does one more token cost, and what does a sequence cost whatever its length?
 
-use super::{AttentionKind, Mixer, Model, Recurrent};
+use super::{AttentionKind, Mixer, Model, Recurrent, Span};
 use crate::tensor::DType;
 
 impl Model {
@@ -12,6 +12,29 @@ impl Model {
     pub fn kv_bytes_per_token(&self) -> u64 {
         let numbers: u64 = self.layers.iter().map(|layer| numbers_per_token(&layer.mixer)).sum();
         self.dtype.bytes_of(numbers)
+    }
+
+    /// Returns the bytes that the KV cache of one sequence of so many tokens takes in the model's dtype, undivided: layers
+    /// with a window or chunks keep that many tokens at most, recurrent states are not counted.
+    pub fn kv_bytes_of_sequence(&self, tokens: u64) -> u64 {
+        let kept = |layer: &super::Layer| {
+            let Mixer::Attention(attention) = &layer.mixer else { return 0 };
+            let kept = match attention.span {
+                Span::Window { tokens: most } | Span::Chunk { tokens: most } => tokens.min(u64::from(most)),
+                Span::Full | Span::Summary { .. } | Span::Cross => tokens,
+            };
+            numbers_per_token(&layer.mixer).saturating_mul(kept)
+        };
+        self.dtype.bytes_of(self.layers.iter().map(kept).fold(0, u64::saturating_add))
+    }
+
+    /// Whether a sequence's cache does not simply grow with its tokens: some layers have a window, chunks or a state.
+    pub fn cache_bends(&self) -> bool {
+        self.layers.iter().any(|layer| match &layer.mixer {
+            Mixer::Attention(attention) => matches!(attention.span, Span::Window { .. } | Span::Chunk { .. }),
+            Mixer::Recurrent(_) => true,
+            Mixer::None => false,
+        })
     }
 
     /// Returns the bytes that one sequence keeps in recurrent states: convolution inputs (`kernel − 1` of them) in the

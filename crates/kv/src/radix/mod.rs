@@ -376,6 +376,16 @@ impl<V: Held> RadixCache<V> {
         self.node(node).sibling
     }
 
+    /// Returns the tokens of a node and those above it that one lock alone keeps: a node below which nobody else locked.
+    pub fn locked_alone(&self, node: NodeId) -> u64 {
+        let (mut at, mut tokens) = (node, 0);
+        while at != NodeId::ROOT && self.node(at).locks == 1 {
+            tokens += u64::from(self.node(at).tokens);
+            at = self.node(at).parent;
+        }
+        tokens
+    }
+
     /// Shows what is kept for a node and for each above it, upwards.
     pub fn each_above(&self, node: NodeId, mut show: impl FnMut(&V)) {
         let mut at = node;

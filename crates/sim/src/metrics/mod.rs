@@ -124,6 +124,19 @@ pub struct Totals {
     pub idle: u64,
 }
 
+/// Percentiles from 0 to 100 of the main times, in nanoseconds; empty where nothing was measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Percentiles {
+    /// From arrival to first token out.
+    pub ttft: Vec<f64>,
+    /// Per token after the first.
+    pub tpot: Vec<f64>,
+    /// From one token to the next.
+    pub itl: Vec<f64>,
+    /// From arrival to last token.
+    pub e2e: Vec<f64>,
+}
+
 /// What was measured.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -207,6 +220,16 @@ impl Metrics {
             peaks: *self.timeline.peaks(),
             timeline: self.timeline.clone(),
             refused: self.refused.clone(),
+        }
+    }
+
+    /// Returns the percentiles of the main times.
+    pub fn percentiles(&mut self) -> Percentiles {
+        Percentiles {
+            ttft: self.ttft.percentiles(),
+            tpot: self.tpot.percentiles(),
+            itl: self.itl.percentiles(),
+            e2e: self.e2e.percentiles(),
         }
     }
 

@@ -96,6 +96,16 @@ impl Samples {
         })
     }
 
+    /// Returns the percentiles from 0 (the least) to 100 (the greatest), 101 of them; none without a value.
+    pub fn percentiles(&mut self) -> Vec<f64> {
+        self.flush();
+        if self.count == 0 {
+            return Vec::new();
+        }
+        let sorted = self.store.sorted();
+        (0..=100).map(|percent| self.percentile(&sorted, percent)).collect()
+    }
+
     /// Puts the newest row of equal values to the others.
     fn flush(&mut self) {
         if self.row == 0 {

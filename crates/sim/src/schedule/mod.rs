@@ -141,6 +141,11 @@ pub trait Scheduler {
     /// Returns where the cache's room goes now.
     fn occupancy(&self) -> Occupancy;
 
+    /// Names each request that holds room in the cache, with the tokens' worth of slots that it holds alone, in any order.
+    /// What several requests hold, or is kept after a request's end, is the rest of [`Occupancy::used`]. Not asked for within
+    /// a stretch.
+    fn holders(&self, _requests: &Requests, _each: &mut dyn FnMut(Slot, u64)) {}
+
     /// Returns when it wants to be asked again although nothing arrives, where it forms no step and waits for a fuller
     /// batch.
     fn wake(&self) -> Option<Nanos> {

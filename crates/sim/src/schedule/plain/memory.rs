@@ -171,6 +171,14 @@ impl Memory {
         }
     }
 
+    /// Returns the tokens' worth of slots that a running request holds alone.
+    pub(super) fn alone(&self, slot: Slot) -> u64 {
+        match self {
+            Memory::Reserved(reserved) => reserved.held[slot.index()].map_or(0, |span| u64::from(span.len)),
+            Memory::Paged(paged) => paged.alone(slot),
+        }
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         match self {
             Memory::Reserved(reserved) => reserved.occupancy(),

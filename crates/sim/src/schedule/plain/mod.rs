@@ -292,6 +292,12 @@ impl Scheduler for Plain {
         self.memory.occupancy()
     }
 
+    fn holders(&self, _requests: &Requests, each: &mut dyn FnMut(Slot, u64)) {
+        for &slot in &self.running {
+            each(slot, self.memory.alone(slot));
+        }
+    }
+
     fn wake(&self) -> Option<Nanos> {
         self.wake
     }

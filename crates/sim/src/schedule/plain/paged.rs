@@ -208,6 +208,12 @@ impl Paged {
         self.pool.free_blocks() - self.ahead
     }
 
+    pub(super) fn alone(&self, slot: Slot) -> u64 {
+        let blocks = self.tables[slot.index()].blocks();
+        let shared = if self.forked { blocks.iter().filter(|block| self.pool.is_shared(**block)).count() } else { 0 };
+        (blocks.len() - shared) as u64 * u64::from(self.block_tokens)
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         let block = u64::from(self.block_tokens);
         let used = (u64::from(self.pool.held_blocks()) + u64::from(self.ahead)) * block;

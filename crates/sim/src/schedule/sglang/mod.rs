@@ -288,7 +288,7 @@ impl Sglang {
     }
 
     /// Returns the requests that hold something, with their tokens in the pool.
-    fn holders<'a>(&'a self, requests: &'a Requests) -> impl Iterator<Item = (Slot, u32)> + 'a {
+    fn seated<'a>(&'a self, requests: &'a Requests) -> impl Iterator<Item = (Slot, u32)> + 'a {
         let decoding = self.running.iter().chain(&self.last).filter(|slot| Some(**slot) != self.chunk);
         let decoding = decoding.map(|&slot| (slot, requests[slot].content.len() - 1));
         decoding.chain(self.chunk.map(|slot| (slot, self.seats[slot.index()].end)))
@@ -417,6 +417,12 @@ impl Scheduler for Sglang {
         Occupancy { capacity, used, cached, wasted: self.wasted, ..Occupancy::default() }
     }
 
+    fn holders(&self, requests: &Requests, each: &mut dyn FnMut(Slot, u64)) {
+        for (slot, tokens) in self.seated(requests) {
+            each(slot, self.pool.alone(&self.seats[slot.index()].held, tokens));
+        }
+    }
+
     fn stretch(&mut self, requests: &Requests, decoding: &mut Vec<Slot>) -> u32 {
         let tries = !self.waiting.is_empty() && (!self.full || self.shrunk || self.preempts());
         if self.after_prefill || self.chunk.is_some() || self.defer > 0 || tries || self.running.is_empty() {
@@ -465,7 +471,7 @@ impl Scheduler for Sglang {
 
     fn verify(&self, requests: &Requests) {
         let (mut own, mut wasted, mut seen) = (0, 0, vec![false; requests.slots()]);
-        for (slot, computed) in self.holders(requests) {
+        for (slot, computed) in self.seated(requests) {
             let seat = &self.seats[slot.index()];
             assert!(!std::mem::replace(&mut seen[slot.index()], true), "a request runs once");
             own += self.pool.ceil(computed) - u64::from(seat.held.protected);

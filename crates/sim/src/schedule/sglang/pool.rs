@@ -54,6 +54,14 @@ impl Pool {
         tokens / self.page * self.page
     }
 
+    /// Returns the tokens that a request with `tokens` tokens in the pool holds alone: its own pages, and what of the tree
+    /// nobody else keeps.
+    pub fn alone(&self, held: &Held, tokens: u32) -> u64 {
+        let own = self.ceil(tokens).saturating_sub(u64::from(held.protected));
+        let kept = self.tree.as_ref().zip(held.lock).map_or(0, |(tree, node)| tree.locked_alone(node));
+        own + kept
+    }
+
     /// Returns the tokens that are cached and that nobody holds.
     pub fn evictable(&self) -> u64 {
         self.tree.as_ref().map_or(0, RadixCache::evictable)

@@ -248,6 +248,13 @@ impl Cache {
         debug_assert!(self.opened.is_empty(), "a stretch opens the blocks that its requests need");
     }
 
+    /// Returns the tokens' worth of slots that a request holds alone: reused blocks are at its beginning.
+    pub(super) fn alone(&self, slot: Slot) -> u64 {
+        let blocks = &self.sequences[slot.index()].blocks;
+        let shared = blocks.iter().take_while(|block| self.pool.is_shared(**block)).count();
+        (blocks.len() - shared) as u64 * u64::from(self.block_tokens)
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         let block = u64::from(self.block_tokens);
         let used = u64::from(self.pool.held_blocks()) * block;

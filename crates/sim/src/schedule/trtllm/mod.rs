@@ -305,6 +305,12 @@ impl Scheduler for TrtLlm {
         self.cache.occupancy()
     }
 
+    fn holders(&self, _requests: &Requests, each: &mut dyn FnMut(Slot, u64)) {
+        for &slot in self.active.iter().filter(|slot| self.cache.is_started(**slot)) {
+            each(slot, self.cache.alone(slot));
+        }
+    }
+
     fn stretch(&mut self, requests: &Requests, decoding: &mut Vec<Slot>) -> u32 {
         if self.active.len() < self.config.max_batch_size as usize && !self.waiting.is_empty() {
             return 0;

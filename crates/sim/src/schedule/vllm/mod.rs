@@ -275,6 +275,21 @@ impl Scheduler for Vllm {
         }
     }
 
+    /// In tokens of the first group's blocks, like [`Scheduler::occupancy`].
+    fn holders(&self, _requests: &Requests, each: &mut dyn FnMut(Slot, u64)) {
+        let (pool, block) = (self.cache.pool(), u64::from(self.cache.hash_tokens()));
+        for runner in &self.running {
+            let Some(seat) = runner.seat else { continue };
+            // A prefix is what is shared, and what windows let go of lies before the rest: both are at the beginning.
+            let alone = (0..self.config.groups.len()).map(|group| {
+                let table = self.cache.table(seat, group);
+                let before = table.iter().take_while(|block| block.is_null() || pool.is_shared(**block)).count();
+                (table.len() - before) as u64
+            });
+            each(runner.slot, alone.sum::<u64>() * block);
+        }
+    }
+
     fn stretch(&mut self, requests: &Requests, decoding: &mut Vec<Slot>) -> u32 {
         self.begin_stretch(requests, decoding)
     }

@@ -16,16 +16,16 @@ const SCALE: f32 = 2.0;
 /// The forms that a file can have, by the end of its name.
 const FORMS: [&str; 7] = ["svg", "png", "html", "md", "csv", "parquet", "json"];
 
-/// Writes an answer to a file.
-pub fn write<A: Show>(answer: &A, place: &Path, shown: &Shown) -> Result<(), Failure> {
+/// Writes an answer to a file; reports hold the request, where there is one.
+pub fn write_of<A: Show>(request: Option<String>, answer: &A, place: &Path, shown: &Shown) -> Result<(), Failure> {
     let ending = place.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
     match ending.as_str() {
         "svg" | "png" => figures(answer, place, &ending, shown),
         "html" => {
-            let page = html(answer, &origin()).map_err(|error| cannot(place, error))?;
+            let page = html(answer, &origin(request)).map_err(|error| cannot(place, error))?;
             put(place, page.as_bytes(), shown)
         }
-        "md" => markdown(answer, place, shown),
+        "md" => markdown(answer, &origin(request), place, shown),
         "csv" => put(place, answer.csv().as_bytes(), shown),
         "json" => {
             let mut text = serde_json::to_vec_pretty(answer).map_err(|error| cannot(place, error))?;
@@ -78,7 +78,7 @@ fn chosen<A: Show>(answer: &A, shown: &Shown) -> Result<Vec<Figure>, Failure> {
 }
 
 /// Writes Markdown, with the figures in files beside it.
-fn markdown<A: Show>(answer: &A, place: &Path, shown: &Shown) -> Result<(), Failure> {
+fn markdown<A: Show>(answer: &A, origin: &Origin, place: &Path, shown: &Shown) -> Result<(), Failure> {
     let mut text = format!("# {}\n\n", answer.question());
     let figures = if answer.figures().is_empty() { Vec::new() } else { chosen(answer, shown)? };
     for figure in figures {
@@ -88,8 +88,14 @@ fn markdown<A: Show>(answer: &A, place: &Path, shown: &Shown) -> Result<(), Fail
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         text.push_str(&format!("![{}](<{name}>)\n\n", figure.title));
     }
-    text.push_str(&answer.markdown());
-    text.push_str(&format!("\nThe same again: `{}`\n", origin().command));
+    // Beside other text an answer's own heads are of the third level; here they follow the title.
+    let tables = answer.markdown();
+    let tables = tables.strip_prefix("### ").map_or(tables.clone(), |rest| format!("## {rest}"));
+    text.push_str(&tables);
+    text.push_str(&format!("\n## The same again\n\n```console\n$ {}\n```\n", origin.command));
+    if let Some(request) = &origin.request {
+        text.push_str(&format!("\nAs a request:\n\n```json\n{request}\n```\n"));
+    }
     put(place, text.as_bytes(), shown)
 }
 
@@ -100,10 +106,10 @@ fn beside(place: &Path, name: &str, ending: &str) -> PathBuf {
 }
 
 /// What made the answer.
-fn origin() -> Origin {
+fn origin(request: Option<String>) -> Origin {
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let command = format!("plimsoll {}", plimsoll_api::launch::join(&words));
-    Origin { command, request: None, version: env!("CARGO_PKG_VERSION").to_owned() }
+    Origin { command, request, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 fn theme(shown: &Shown) -> Theme {

@@ -124,8 +124,13 @@ fn run(verb: Verb) -> Result<u8, Failure> {
         Verb::Simulate(arguments) => return simulate::run(&arguments, &desk, &mut out),
         Verb::Reconcile(arguments) => return reconcile::run(&arguments, &desk, &mut out),
         Verb::Inspect { model, tensors, shown } => {
-            let answer = plimsoll_api::inspect(&InspectRequest { model }, &desk)?;
-            show::answer_as(&answer, |answer, style| inspect_table(answer, tensors, style), &shown, &mut out)?;
+            let request = InspectRequest { model };
+            let answer = plimsoll_api::inspect(&request, &desk)?;
+            if shown.out.is_some() {
+                show::answer_of(&request, &answer, &shown, &mut out)?;
+            } else {
+                show::answer_as(&answer, |answer, style| inspect_table(answer, tensors, style), &shown, &mut out)?;
+            }
         }
         Verb::Catalogue { kind, shown } => {
             let answer = plimsoll_api::catalogue(&kind.to_string(), &desk)?;

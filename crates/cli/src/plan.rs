@@ -26,7 +26,7 @@ pub fn run(arguments: &PlanArguments, desk: &Desk<'_>, out: &mut impl Write) -> 
         return Ok(0);
     }
     let answer = plimsoll_api::plan(&request, desk)?;
-    show::answer(&answer, &arguments.shown, out)?;
+    show::answer_of(&request, &answer, &arguments.shown, out)?;
     out.flush()?;
     let passes = match arguments.check {
         None => true,

@@ -38,7 +38,7 @@ pub fn run(arguments: &ReconcileArguments, desk: &Desk<'_>, out: &mut impl Write
             if at > 0 && arguments.shown.form() != Form::Csv {
                 writeln!(out)?;
             }
-            show::answer(answer, &arguments.shown, out)?;
+            show::answer_of(&request, answer, &arguments.shown, out)?;
         }
     }
     out.flush()?;

@@ -11,11 +11,12 @@ use crate::{Failure, cost, launch, show};
 
 /// Runs the verb; the number is the exit status.
 pub fn run(arguments: &RooflineArguments, desk: &Desk<'_>, out: &mut impl Write) -> Result<u8, Failure> {
-    let answer = plimsoll_api::roofline(&request(arguments)?, desk)?;
+    let request = request(arguments)?;
+    let answer = plimsoll_api::roofline(&request, desk)?;
     if arguments.explain {
         show::answer_as(&answer, roofline_explained, &arguments.shown, out)?;
     } else {
-        show::answer(&answer, &arguments.shown, out)?;
+        show::answer_of(&request, &answer, &arguments.shown, out)?;
     }
     out.flush()?;
     Ok(0)

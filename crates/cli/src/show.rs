@@ -28,7 +28,25 @@ pub fn answer<A: Show>(answer: &A, shown: &Shown, out: &mut impl Write) -> Resul
     answer_as(answer, |answer, style| answer.table(style), shown, out)
 }
 
-/// The same, with another text for a terminal.
+/// The same, of a request that stands in reports.
+pub fn answer_of<A: Show>(
+    request: &impl Serialize,
+    answer: &A,
+    shown: &Shown,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    if let Some(place) = &shown.out {
+        return file::write_of(Some(written(request)?), answer, place, shown);
+    }
+    answer_as(answer, |answer, style| answer.table(style), shown, out)
+}
+
+/// A request as it stands in a report.
+fn written(request: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_string_pretty(request)?)
+}
+
+/// The same without a request, with another text for a terminal.
 pub fn answer_as<A: Show>(
     answer: &A,
     table: impl FnOnce(&A, Style) -> String,
@@ -36,7 +54,7 @@ pub fn answer_as<A: Show>(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     if let Some(place) = &shown.out {
-        return file::write(answer, place, shown);
+        return file::write_of(None, answer, place, shown);
     }
     match shown.form() {
         Form::Json => json(answer, out)?,
@@ -48,10 +66,15 @@ pub fn answer_as<A: Show>(
 }
 
 /// Shows a simulation, or several side by side.
-pub fn simulated(simulated: &Simulated, shown: &Shown, out: &mut impl Write) -> Result<(), Failure> {
+pub fn simulated(
+    request: &SimulateRequest,
+    simulated: &Simulated,
+    shown: &Shown,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     match simulated {
-        Simulated::One(one) => answer(one.as_ref(), shown, out),
-        Simulated::Compared(several) => answer(several.as_ref(), shown, out),
+        Simulated::One(one) => answer_of(request, one.as_ref(), shown, out),
+        Simulated::Compared(several) => answer_of(request, several.as_ref(), shown, out),
     }
 }
 

@@ -25,7 +25,7 @@ pub fn run(arguments: &SimulateArguments, desk: &Desk<'_>, out: &mut impl Write)
     let answer = plimsoll_api::simulate(&request, desk, &mut (&mut progress, &mut files))?;
     progress.end();
     files.finish()?;
-    show::simulated(&answer, &arguments.shown, out)?;
+    show::simulated(&request, &answer, &arguments.shown, out)?;
     out.flush()?;
     Ok(0)
 }

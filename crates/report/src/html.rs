@@ -3,7 +3,7 @@
 
 use pulldown_cmark::{Event, Options, Parser, html::push_html};
 
-use crate::figure::{Error, Theme, svg};
+use crate::figure::{Error, Figure, Theme, svg};
 use crate::{Show, page};
 
 /// What made an answer, so that it can be made again.
@@ -30,24 +30,33 @@ pub fn html<A: Show>(answer: &A, origin: &Origin) -> Result<String, Error> {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
     );
-    for figure in answer.figures() {
-        out.push_str("<figure>\n");
+    let figures = answer.figures();
+    if figures.len() > 2 {
+        // A page of several pictures begins with what can be seen on it.
+        let link = |figure: &Figure| format!("<a href=\"#{}\">{}</a>", escaped(&figure.name), escaped(&figure.title));
+        let links = figures.iter().map(link).chain(["<a href=\"#numbers\">In numbers</a>".to_owned()]);
+        out.push_str(&format!("<nav>{}</nav>\n", links.collect::<Vec<_>>().join("\n")));
+    }
+    for figure in figures {
+        let (name, title) = (escaped(&figure.name), escaped(&figure.title));
+        out.push_str(&format!("<figure id=\"{name}\" role=\"img\" aria-label=\"{title}\">\n"));
         for (theme, class) in [(Theme::Light, "light"), (Theme::Dark, "dark")] {
             // One of the two is shown; the other is out of the way of readers, too.
             out.push_str(&format!("<div class=\"{class}\">{}</div>\n", svg(&figure, theme)?));
         }
         out.push_str("</figure>\n");
     }
-    out.push_str("<div class=\"tables\">\n");
+    out.push_str("<section class=\"tables\" id=\"numbers\">\n<h2>In numbers</h2>\n");
     out.push_str(&rendered(&answer.markdown()));
-    out.push_str("</div>\n<h2>The same again</h2>\n");
+    out.push_str("</section>\n<section id=\"again\">\n<h2>The same again</h2>\n");
     out.push_str(&format!("<pre><code>{}</code></pre>\n", escaped(&origin.command)));
     if let Some(request) = &origin.request {
         out.push_str(&format!(
-            "<details><summary>The request</summary><pre><code>{}</code></pre></details>\n",
+            "<details><summary>The request, for a file or the server</summary><pre><code>{}</code></pre></details>\n",
             escaped(request)
         ));
     }
+    out.push_str("</section>\n");
     out.push_str(&format!("<footer>Plimsoll {}</footer>\n</main>\n</body>\n</html>\n", escaped(&origin.version)));
     Ok(out)
 }

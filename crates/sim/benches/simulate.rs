@@ -1,5 +1,5 @@
 //! How fast is a simulation? Requests and steps a second of vLLM's scheduler on one thread:
-//! `cargo bench -p plimsoll-sim --bench simulate`.
+//! `cargo bench -p plimsoll-sim --bench simulate`; with `-- watched` only what it costs to look on.
 
 #![expect(clippy::print_stdout, reason = "the figures are the benchmark's output")]
 
@@ -11,7 +11,9 @@ use plimsoll_kv::{Content, Group, Reach};
 use plimsoll_plan::engine::vllm::{self, options::Options};
 use plimsoll_plan::{Card, Given, Version};
 use plimsoll_sim::cost::{Cost, Knobs, Predictor, Shape};
+use plimsoll_sim::course::Course;
 use plimsoll_sim::load::{List, Source};
+use plimsoll_sim::metrics::{Measured, Metrics, Objectives};
 use plimsoll_sim::schedule::vllm::{Config, Vllm};
 use plimsoll_sim::{Arrival, Error, Outcome, Settings, Watch, run};
 use plimsoll_units::{Bytes, Estimate, Nanos, Source as From};
@@ -109,8 +111,31 @@ fn with_cost<C: Cost>(name: &str, config: &Config, cost: &mut C, mut source: imp
     outcome
 }
 
+/// What it costs to measure a run, and to follow its requests and who holds the cache; the least of three runs each.
+fn watched(config: &Config) {
+    for (name, requests, rate) in [("10 000 x 512/512, 10/s", 10_000, 10.0), ("20 000 x 512/512, 200/s", 20_000, 200.0)]
+    {
+        let least = |mut one: Box<dyn FnMut() -> f64>| (0..3).map(|_| one()).fold(f64::INFINITY, f64::min);
+        let time = |mut watch: &mut dyn Watch| {
+            let mut scheduler = Vllm::new(config.clone()).expect("settings that are taken");
+            let mut source = Poisson::new(requests, rate, 512, 512);
+            let begin = Instant::now();
+            run(&mut scheduler, &mut Step, &mut source, &mut watch, Settings::default()).expect("a run that ends");
+            begin.elapsed().as_secs_f64()
+        };
+        let metrics = || Metrics::new(Objectives::default(), Measured::All);
+        let measured = least(Box::new(|| time(&mut metrics())));
+        let followed = least(Box::new(|| time(&mut (metrics(), Course::new()))));
+        let more = (followed / measured - 1.0) * 100.0;
+        println!("{name}: {measured:.3} s measured, {followed:.3} s measured and followed ({more:+.1} %)");
+    }
+}
+
 fn main() {
     let mut config = Config::new("0.33.0".parse().expect("a version"), 26_312);
+    if std::env::args().any(|word| word == "watched") {
+        return watched(&config);
+    }
     for caching in [false, true] {
         config.prefix_caching = caching;
         let with = if caching { "with" } else { "without" };
@@ -147,6 +172,7 @@ fn main() {
         );
         println!("memory: {} MiB at most", peak());
     }
+    watched(&config);
     conversation();
     alone();
 }

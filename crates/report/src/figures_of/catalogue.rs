@@ -70,7 +70,7 @@ fn cards(answer: &CatalogueAnswer) -> Option<Figure> {
     let x = Axis::of("memory bandwidth (GB/s)", Unit::Plain).scaled(Scale::Log10);
     let y = Axis::of("memory that the runtime reports", Unit::Bytes).scaled(Scale::Log2);
     let caption = "Upwards more fits, to the right every byte is read faster: decoding follows the bandwidth. Names are left \
-                   out where they would lie on others; `plimsoll catalogue gpus` has every card with its source.";
+                   out where they would lie on others; the table has every card with its source.";
     Some(figure(
         "cards",
         "How much does a card hold, and how fast does it read it?",
@@ -81,13 +81,35 @@ fn cards(answer: &CatalogueAnswer) -> Option<Figure> {
 }
 
 fn models(answer: &CatalogueAnswer) -> Option<Figure> {
-    let dots = dots(answer, "model", "parameters", "kv_bytes_per_token", "type", 1.0)?;
+    let mut dots = dots(answer, "model", "parameters", "kv_bytes_per_token", "type", 1.0)?;
+    // Of a family the largest one is named: names of all of them would hide the dots.
+    let of = largest(answer)?;
+    let named = |label: &str| of.iter().any(|(_, name, _)| name == label);
+    dots.iter_mut().filter(|dot| !named(&dot.label)).for_each(|dot| dot.label.clear());
     let subtitle = format!("{} models", dots.len());
     let x = Axis::of("parameters", Unit::Plain).scaled(Scale::Log10);
     let y = Axis::of("KV cache of one more token", Unit::Bytes).scaled(Scale::Log2);
-    let caption = "All layers, undivided, in the model's dtype, before any window is full; models without a cache are left out. \
+    let caption = "All layers, undivided, in the model's dtype, before any window is full; models without a cache are left out. Of each \
+                   type the largest one is named. \
                    Lower at the same size: fewer KV heads, latent attention, or recurrent layers.";
     Some(figure("models", "What does one more token cost, model by model?", subtitle, caption, plot(x, y, dots)))
+}
+
+/// The largest model of each type: the type, its name as dots have it, its parameters.
+fn largest(answer: &CatalogueAnswer) -> Option<Vec<(String, String, u64)>> {
+    let (names, kinds) = (column(answer, "model")?, column(answer, "type")?);
+    let sizes = column(answer, "parameters")?;
+    let mut largest: Vec<(String, String, u64)> = Vec::new();
+    for ((name, kind), size) in names.iter().zip(kinds).zip(sizes) {
+        let (Some(name), Some(kind), Some(size)) = (name.as_str(), kind.as_str(), size.as_u64()) else { continue };
+        let name = clean(name).rsplit('/').next().unwrap_or_default().to_owned();
+        match largest.iter_mut().find(|(known, _, _)| known == kind) {
+            Some(known) if known.2 >= size => {}
+            Some(known) => *known = (kind.to_owned(), name, size),
+            None => largest.push((kind.to_owned(), name, size)),
+        }
+    }
+    Some(largest)
 }
 
 /// Bits of one weight, format by format.

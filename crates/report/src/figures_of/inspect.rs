@@ -12,7 +12,7 @@ use crate::page::{clean, cut};
 use crate::plan::model_words;
 
 /// Letters of a kind of layers' name at most.
-const NAME: usize = 44;
+const NAME: usize = 64;
 /// Kinds of layers that are told apart at most.
 const KINDS: usize = 8;
 /// Layers at most.
@@ -56,7 +56,7 @@ fn parameters(answer: &InspectAnswer) -> Option<Figure> {
     let whole = roles.iter().fold(0u64, |sum, (_, parameters, _)| sum.saturating_add(*parameters));
     let row = |(role, parameters, bytes): &(&str, u64, u64)| Bar {
         name: words(role),
-        parts: vec![Part::new(0, *parameters as f64)],
+        parts: vec![Part::new(0, *parameters as f64 / 1e9)],
         note: Some(format!("{} ({}), {}", short(*parameters), percent(*parameters, whole), size(*bytes))),
     };
     let rows: Vec<Bar> = roles.iter().map(row).collect();
@@ -84,7 +84,7 @@ fn parameters(answer: &InspectAnswer) -> Option<Figure> {
         subtitle: model_words(model),
         caption,
         body: Body::Bars(Bars {
-            axis: Axis::of("parameters", Unit::Plain),
+            axis: Axis::of("parameters (billions)", Unit::Plain),
             series: vec![Series::new("parameters", Tone::Weights)],
             rows,
             limits: Vec::new(),

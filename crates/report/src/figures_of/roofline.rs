@@ -148,7 +148,7 @@ fn roof_lines(answer: &RooflineAnswer, dots: &[Dot]) -> Option<(Vec<Line>, Vec<L
     let ridges = peaks.iter().map(|(_, peak)| peak / bandwidth);
     let xs = dots.iter().map(|dot| dot.x).chain(ridges.clone());
     let (least, most) = (xs.clone().fold(f64::INFINITY, f64::min), xs.fold(0.0, f64::max));
-    let (from, to) = (positive(least / 2.0)?, positive(most * 8.0)?);
+    let (from, to) = (positive(least / 3.0)?, positive(most * 6.0)?);
     let line = |name: String, at: usize, points: Vec<(f64, f64)>, stroke| Line {
         series: Series::new(name, Tone::Nth(9 + at)),
         points,

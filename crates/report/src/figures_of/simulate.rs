@@ -103,7 +103,7 @@ fn load(answer: &SimulateAnswer) -> Option<Figure> {
     let line = |name: &str, tone, values: &[f64]| course(timeline, name, tone, values);
     let shares = [
         line("used", Tone::Kv, &timeline.kv_used),
-        line("cached", Tone::Nth(2), &timeline.kv_cached),
+        line("cached", Tone::Faint, &timeline.kv_cached),
         line("held and empty", Tone::Bad, &timeline.kv_empty),
     ];
     let requests = [line("running", Tone::Nth(0), &timeline.running), line("waiting", Tone::Nth(1), &timeline.waiting)];
@@ -310,7 +310,7 @@ fn throughput(answer: &SimulateCompareAnswer) -> Option<Figure> {
         let rate = drawable(row.output_tokens_per_s?).filter(|rate| *rate >= 0.0)?;
         let times = row
             .ttft_p99_ms
-            .map_or_else(String::new, |ms| format!(", first token within {} (p99)", written(ms / 1e3, Unit::Seconds)));
+            .map_or_else(String::new, |ms| format!(", TTFT p99 {}", written(ms / 1e3, Unit::Seconds)));
         Some(Bar {
             name: clean(&format!("{}, {}, {}", row.engine.name, row.batching, row.kv)),
             parts: vec![Part::new(0, rate)],
@@ -325,7 +325,11 @@ fn throughput(answer: &SimulateCompareAnswer) -> Option<Figure> {
         name: "throughput".to_owned(),
         title: "How much does each way serve?".to_owned(),
         subtitle: format!("{} · {}", clean(&answer.model.id), clean(&answer.workload)),
-        caption: caption("Output tokens a second of all requests together, over the whole run.", &answer.assumptions),
+        caption: caption(
+            "Output tokens a second of all requests together, over the whole run; behind them, what 99 of 100 requests waited \
+             at most for their first token.",
+            &answer.assumptions,
+        ),
         body: Body::Bars(Bars {
             axis: Axis::of("output tokens a second", Unit::Plain),
             series: vec![Series::new("output tokens", Tone::Nth(0))],

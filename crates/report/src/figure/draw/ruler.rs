@@ -227,7 +227,7 @@ fn even_text(number: f64, step: f64, unit: Unit, largest: f64) -> String {
         Unit::Bytes | Unit::Seconds => (number, step, ""),
         Unit::Share => (number, step, "%"),
         Unit::Count | Unit::Plain => {
-            const STEPS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+            const STEPS: [(f64, &str); 5] = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
             let found = STEPS.into_iter().find(|(size, _)| largest >= if *size < 1e4 { 1e4 } else { *size });
             let (size, letter) = found.unwrap_or((1.0, ""));
             (number / size, step / size, letter)

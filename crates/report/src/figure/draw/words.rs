@@ -129,9 +129,9 @@ pub(super) fn bytes(size: f64) -> (f64, &'static str) {
     UNITS.into_iter().find(|(bytes, _)| size >= *bytes).unwrap_or((1.0, "B"))
 }
 
-/// Returns a number in three digits with `k`, `M`, `G`, `T` where it is large.
+/// Returns a number in three digits with `k`, `M`, `G`, `T`, `P` where it is large.
 fn thousands(number: f64) -> String {
-    const STEPS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")];
+    const STEPS: [(f64, &str); 5] = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")];
     for (step, letter) in STEPS {
         if number >= step {
             let step = if letter == "k" { 1e3 } else { step };

@@ -121,6 +121,8 @@ pub struct Prepared {
     pub assumptions: Vec<String>,
     /// What was measured on this machine, where a profile is at hand.
     pub profile: Option<Kept>,
+    /// Leaves out what needs other launches to be planned, where that is costly: [`Question::ledger_only`].
+    pub ledger_only: bool,
 }
 
 /// Answers a plan request.
@@ -199,6 +201,7 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         notes,
         assumptions,
         profile,
+        ledger_only: false,
     })
 }
 
@@ -390,7 +393,8 @@ fn ruled(prepared: &Prepared, rules: &Rules) -> Result<Plan, Error> {
     let (model, version) = (&loaded.model, *version);
     let gguf = loaded.gguf.as_deref();
     let companions: Vec<Companion<'_>> = companions.iter().map(|(name, gguf)| Companion { name, gguf }).collect();
-    let question = Question { model, gguf, companions: &companions, cards, version, options, given };
+    let ledger_only = prepared.ledger_only;
+    let question = Question { model, gguf, companions: &companions, cards, version, options, given, ledger_only };
     if gguf.is_some() && ![llamacpp::NAME, ollama::NAME].contains(engine) {
         return Err(plimsoll_plan::Error::Unsupported {
             engine,

@@ -1,5 +1,6 @@
 //! What would the textbook say? The closed form beside a real model's numbers.
 
+use plimsoll_facts::model::Model;
 use plimsoll_plan::generic::{Spec, Unit};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -39,22 +40,21 @@ pub struct TextbookLine {
 pub fn textbook(spec: &str, model: Option<&str>, desk: &Desk<'_>) -> Result<TextbookAnswer, Error> {
     let parsed: Spec = spec.parse()?;
     let loaded = model.map(|name| desk.model(name)).transpose()?;
-    let lines = parsed.compare(loaded.as_ref().map(|loaded| &loaded.model));
-    Ok(TextbookAnswer {
-        spec: spec.to_owned(),
-        model: loaded.map(|loaded| loaded.model.id.clone()),
-        lines: lines
-            .into_iter()
-            .map(|line| TextbookLine {
-                what: line.what,
-                unit: match line.unit {
-                    Unit::Bytes => "bytes".to_owned(),
-                    Unit::Tokens => "tokens".to_owned(),
-                },
-                textbook: line.textbook,
-                real: line.real.filter(|number| number.is_finite()),
-                why: line.why.to_owned(),
-            })
-            .collect(),
-    })
+    let lines = textbook_of(&parsed, loaded.as_ref().map(|loaded| &loaded.model));
+    Ok(TextbookAnswer { spec: spec.to_owned(), model: loaded.map(|loaded| loaded.model.id.clone()), lines })
+}
+
+/// Returns the textbook's numbers beside a model's, in the promised form.
+pub(crate) fn textbook_of(spec: &Spec, model: Option<&Model>) -> Vec<TextbookLine> {
+    let lines = spec.compare(model).into_iter().map(|line| TextbookLine {
+        what: line.what,
+        unit: match line.unit {
+            Unit::Bytes => "bytes".to_owned(),
+            Unit::Tokens => "tokens".to_owned(),
+        },
+        textbook: line.textbook,
+        real: line.real.filter(|number| number.is_finite()),
+        why: line.why.to_owned(),
+    });
+    lines.collect()
 }

@@ -177,6 +177,13 @@ impl<'w> Desk<'w> {
         Ok(loaded)
     }
 
+    /// Puts a model on the desk that was made from a specification.
+    pub(crate) fn put(&self, name: &str, loaded: Arc<Loaded>) {
+        if let Ok(mut kept) = self.models.write() {
+            kept.insert(name.to_owned(), loaded);
+        }
+    }
+
     /// Returns the header of a GGUF file by path; `None` when the path holds no such file.
     ///
     /// # Errors

@@ -32,6 +32,23 @@ pub enum Verb {
             does not fit (--check=strict: or is borderline)."
     )]
     Plan(Box<PlanArguments>),
+    /// How does memory grow: weights, activations, KV cache against context, batch or any other knob
+    ///
+    /// Give a launch as for `plan`; without an engine vLLM is taken. At most two knobs have several values: a list 1,4,16,
+    /// a range that doubles 1k..128k, or one with even steps 1k..8k:+1k (k is 1024).
+    #[command(
+        override_usage = "plimsoll grow [OPTIONS] MODEL [--engine ENGINE] [ENGINE FLAGS]\n       \
+                          plimsoll grow [OPTIONS] --spec SPEC [--engine ENGINE]\n       \
+                          plimsoll grow [OPTIONS] -- ENGINE COMMAND",
+        after_help = "Examples:\n  \
+            plimsoll grow llama-3.1-8b --gpu h100-sxm --context 1k..128k --batch 1,4,16,64 \\\n      \
+            --out growth.html\n  \
+            plimsoll grow llama-3.1-70b --gpu h100-sxm --tp 1,2,4,8 --context 32k --batch 8\n  \
+            plimsoll grow gemma-3-27b --gpus rtx-4090,l40s,h100-sxm --gpu h200 --batch 4\n  \
+            plimsoll grow --spec layers=32,dim=4096,heads=32,head-dim=128 --context 1k..32k\n\n\
+            Exit status: 0 answered, 1 could not be answered, 2 malformed."
+    )]
+    Grow(Box<GrowArguments>),
     /// How fast can it go: arithmetic intensity, what binds, ideal and predicted time for prefill and decode
     ///
     /// Give a launch as for `plan`; without an engine vLLM is taken.
@@ -305,6 +322,60 @@ pub struct CompareArguments {
     pub sort: Option<String>,
     #[command(flatten)]
     pub cost: CostArguments,
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// What `grow` is told besides the engine's own flags.
+#[derive(Args)]
+pub struct GrowArguments {
+    #[command(flatten)]
+    pub launch: LaunchArguments,
+    /// A bare decoder in place of a model: layers=32,dim=4096,heads=32,head-dim=128, and kv-heads, inner, vocab, tied
+    #[arg(long, value_name = "SPEC")]
+    pub spec: Option<String>,
+    /// Tokens of each sequence: 1k..128k
+    #[arg(long, value_name = "VALUES")]
+    pub context: Option<String>,
+    /// Sequences of one replica: 1,4,16,64
+    #[arg(long, value_name = "VALUES")]
+    pub batch: Option<String>,
+    /// Layers of the model
+    #[arg(long, value_name = "VALUES")]
+    pub layers: Option<String>,
+    /// Width of its residual stream
+    #[arg(long, value_name = "VALUES")]
+    pub dim: Option<String>,
+    /// Its query heads
+    #[arg(long, value_name = "VALUES")]
+    pub heads: Option<String>,
+    /// Its key/value heads
+    #[arg(long, value_name = "VALUES")]
+    pub kv_heads: Option<String>,
+    /// Width of a head
+    #[arg(long, value_name = "VALUES")]
+    pub head_dim: Option<String>,
+    /// Formats of the weights: bf16,fp8,gptq-4bit
+    #[arg(long, value_name = "NAMES")]
+    pub formats: Option<String>,
+    /// Formats of the KV cache, by the engine's names: auto,fp8
+    #[arg(long, value_name = "NAMES")]
+    pub kv_formats: Option<String>,
+    /// Tensor-parallel ranks
+    #[arg(long, value_name = "VALUES")]
+    pub tp: Option<String>,
+    /// Pipeline stages
+    #[arg(long, value_name = "VALUES")]
+    pub pp: Option<String>,
+    /// Tokens of a block of the KV cache
+    #[arg(long, value_name = "VALUES")]
+    pub block: Option<String>,
+    /// Adds the longest context on each of these cards
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub gpus: Vec<String>,
+    /// Adds the longest context on a spread of built-in cards
+    #[arg(long)]
+    pub by_gpu: bool,
     #[command(flatten)]
     pub shown: Shown,
 }
@@ -592,6 +663,10 @@ pub enum SchemaOf {
     CatalogueAnswer,
     /// What `reconcile --json` prints
     ReconcileAnswer,
+    /// What `grow` asks
+    GrowRequest,
+    /// What `grow --json` prints
+    GrowAnswer,
     /// What `roofline` asks
     RooflineRequest,
     /// What `roofline --json` prints

@@ -14,14 +14,16 @@ pub(crate) fn request(arguments: &LaunchArguments) -> Result<PlanRequest, Error>
 
 /// Turns words into a request; flags without an engine are read as those of `engine`, and the request names none.
 pub(crate) fn request_for(arguments: &LaunchArguments, engine: Option<&str>) -> Result<PlanRequest, Error> {
+    if arguments.words.is_empty() && arguments.engine.is_none() {
+        return Err(Error::Request(
+            "nothing is launched: give MODEL --engine ENGINE, or a launch command after `--`".into(),
+        ));
+    }
+    let mut request = without_words(arguments)?;
+    let options = std::mem::take(&mut request.options);
     let (before, command) = match arguments.words.iter().position(|word| word == "--") {
         Some(at) => (&arguments.words[..at], Some(&arguments.words[at + 1..])),
         None => (&arguments.words[..], None),
-    };
-    let mut request = PlanRequest {
-        gpu: arguments.gpu.clone(),
-        engine: arguments.engine.clone(),
-        ..common(&arguments.gpu_memory, &arguments.engine_version, &arguments.given)?
     };
     if let Some(command) = command {
         let command = launch::parse(command)?;
@@ -31,11 +33,6 @@ pub(crate) fn request_for(arguments: &LaunchArguments, engine: Option<&str>) -> 
         request.options = command.options;
         request.inert = command.inert;
         request.notes = command.notes;
-    }
-    if arguments.words.is_empty() && request.engine.is_none() {
-        return Err(Error::Request(
-            "nothing is launched: give MODEL --engine ENGINE, or a launch command after `--`".into(),
-        ));
     }
     if !before.is_empty() {
         let Some(engine) = request.engine.as_deref().or(engine) else {
@@ -47,6 +44,17 @@ pub(crate) fn request_for(arguments: &LaunchArguments, engine: Option<&str>) -> 
         request.inert.extend(direct.inert);
         request.notes.extend(direct.notes);
     }
+    request.options.extend(options);
+    Ok(request)
+}
+
+/// Turns the flags alone into a request: for a verb that needs no model.
+pub(crate) fn without_words(arguments: &LaunchArguments) -> Result<PlanRequest, Error> {
+    let mut request = PlanRequest {
+        gpu: arguments.gpu.clone(),
+        engine: arguments.engine.clone(),
+        ..common(&arguments.gpu_memory, &arguments.engine_version, &arguments.given)?
+    };
     overlay(&mut request, &arguments.option)?;
     Ok(request)
 }

@@ -6,6 +6,7 @@ mod compare;
 mod cost;
 mod file;
 mod files;
+mod grow;
 mod launch;
 mod plan;
 mod progress;
@@ -118,6 +119,7 @@ fn run(verb: Verb) -> Result<u8, Failure> {
     let mut out = io::stdout().lock();
     match verb {
         Verb::Plan(arguments) => return plan::run(&arguments, &desk, &mut out),
+        Verb::Grow(arguments) => return grow::run(&arguments, &desk, &mut out),
         Verb::Roofline(arguments) => return roofline::run(&arguments, &desk, &mut out),
         Verb::Compare(arguments) => return compare::run(&arguments, &desk, &mut out),
         Verb::Sweep(arguments) => return sweep::run(&arguments, &desk),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use plimsoll_api::{
-    CatalogueAnswer, ComparisonAnswer, ComparisonRequest, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer,
+    CatalogueAnswer, ComparisonAnswer, ComparisonRequest, GrowAnswer, GrowRequest, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer,
     RooflineAnswer, RooflineRequest, SimulateAnswer, SimulateCompareAnswer, SimulateRequest, Simulated,
 };
 use plimsoll_report::{Show, Style};
@@ -91,6 +91,8 @@ pub fn schema(of: SchemaOf, out: &mut impl Write) -> io::Result<()> {
         SchemaOf::InspectAnswer => schemars::schema_for!(InspectAnswer),
         SchemaOf::CatalogueAnswer => schemars::schema_for!(CatalogueAnswer),
         SchemaOf::ReconcileAnswer => schemars::schema_for!(ReconcileAnswer),
+        SchemaOf::GrowRequest => schemars::schema_for!(GrowRequest),
+        SchemaOf::GrowAnswer => schemars::schema_for!(GrowAnswer),
         SchemaOf::RooflineRequest => schemars::schema_for!(RooflineRequest),
         SchemaOf::RooflineAnswer => schemars::schema_for!(RooflineAnswer),
         SchemaOf::CompareRequest => schemars::schema_for!(ComparisonRequest),

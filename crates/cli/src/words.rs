@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, Command};
 
 /// The verbs that take an engine's flags beside their own.
-const LAUNCHING: [&str; 5] = ["plan", "roofline", "compare", "simulate", "sweep"];
+const LAUNCHING: [&str; 6] = ["plan", "grow", "roofline", "compare", "simulate", "sweep"];
 
 /// Moves every word of such a verb that is not one of Plimsoll's own flags behind a `--`, in order; a launch command keeps its
 /// own `--` in front. Other verbs are left as they are.
@@ -77,6 +77,10 @@ mod tests {
         check(
             "plimsoll roofline m --gpu h100 --tp 4 --batch 1,8 --explain --pp=2 --context 4096",
             "plimsoll roofline --gpu h100 --batch 1,8 --explain --context 4096 -- m --tp 4 --pp=2",
+        );
+        check(
+            "plimsoll grow m --gpu h100 --tp 1,2 --context 1k..8k --enforce-eager --batch 4",
+            "plimsoll grow --gpu h100 --tp 1,2 --context 1k..8k --batch 4 -- m --enforce-eager",
         );
         check(
             "plimsoll plan --gpu=h100 --json -- vllm serve m --gpu-memory-utilization 0.9",

@@ -57,6 +57,12 @@ fn the_status_says_how_it_went() {
     check("plan --gpu h100-sxm -- vllm serve no/such-model-anywhere", 1, "no model named");
     check("plan --gpu h100-sxm -- vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len x", 2, "--max-model-len");
     check("inspect tiny-llama", 0, "");
+    check("grow tiny-llama --gpu h100-sxm --context 64..1k --batch 1,2", 0, "");
+    check("grow --gpu h100-sxm --batch 1 -- vllm serve tiny-llama --tensor-parallel-size 2", 0, "");
+    check("grow tiny-llama --gpu h100-sxm --context 1k..", 2, "context is `1k..`, expected numbers such as");
+    check("grow tiny-llama --gpu h100-sxm --context 1..2 --batch 1..2 --tp 1,2", 2, "at most two at a time");
+    check("grow tiny-llama --gpu h100-sxm --engine llama.cpp --tp 1,2", 2, "llama.cpp has no option for tp");
+    check("grow --spec layers=2,dim=64,heads=2", 2, "expected head-dim=");
     check("roofline tiny-llama --gpu h100-sxm --batch 1,2 --context 64", 0, "");
     check("roofline tiny-llama --gpu h100-sxm --phase generate", 2, "phase `generate` is not one of prefill, decode");
     check("roofline tiny-llama --gpu-memory 64GiB", 2, "its memory bandwidth is not known");
@@ -283,9 +289,16 @@ fn every_form_of_output_parses() {
 
 #[test]
 fn schemas_completions_and_the_man_page_are_printed() {
-    for of in
-        ["plan-request", "plan-answer", "inspect-answer", "catalogue-answer", "roofline-request", "roofline-answer"]
-    {
+    for of in [
+        "plan-request",
+        "plan-answer",
+        "inspect-answer",
+        "catalogue-answer",
+        "roofline-request",
+        "roofline-answer",
+        "grow-request",
+        "grow-answer",
+    ] {
         assert!(json(&run(&["schema", of]))["properties"].is_object(), "{of}");
     }
     for shell in ["bash", "zsh", "fish"] {

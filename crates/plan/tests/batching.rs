@@ -42,7 +42,16 @@ fn plan(engine: &str, model: &Model, version: &str, options: &Value) -> Result<P
     let (card, version, given) = (card(), version.parse().unwrap(), Given::default());
     let options = options.as_object().unwrap();
     let cards = [card.clone()];
-    let question = Question { model, gguf: None, companions: &[], cards: &cards, version, options, given: &given };
+    let question = Question {
+        model,
+        gguf: None,
+        companions: &[],
+        cards: &cards,
+        version,
+        options,
+        given: &given,
+        ledger_only: false,
+    };
     match engine {
         "vllm" => {
             let options = vllm::options::Options::from_map(options, version)?;

@@ -30,6 +30,7 @@ fn try_plan(file: &(Model, Gguf), cards: &[Card], build: u16, options: Value) ->
         version: Version::new(build, 0, 0),
         options: &options,
         given: &Given::default(),
+        ledger_only: false,
     })
 }
 
@@ -200,8 +201,17 @@ fn a_drafting_model_s_cache_grows_with_the_context() {
         let options = options.as_object().cloned().unwrap_or_default();
         let version = Version::new(11_258, 0, 0);
         let (model, gguf, companions, options) = (&model, Some(&gguf), &companions, &options);
-        llamacpp::plan(&Question { model, gguf, companions, cards: &cards, version, options, given: &given })
-            .expect("a plan")
+        llamacpp::plan(&Question {
+            model,
+            gguf,
+            companions,
+            cards: &cards,
+            version,
+            options,
+            given: &given,
+            ledger_only: false,
+        })
+        .expect("a plan")
     };
     let longest = at(4096).max_context_tokens;
     assert!((8192..40_960).contains(&longest), "{longest}");

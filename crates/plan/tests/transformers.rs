@@ -29,7 +29,16 @@ fn card(gib: f64, count: u32) -> Card {
 fn plan_on(cards: &[Card], version: Version, options: &Value) -> Result<Plan, Error> {
     let (model, given) = (llama(32), Given::default());
     let options = options.as_object().expect("a plain question");
-    transformers::plan(&Question { model: &model, gguf: None, companions: &[], cards, version, options, given: &given })
+    transformers::plan(&Question {
+        model: &model,
+        gguf: None,
+        companions: &[],
+        cards,
+        version,
+        options,
+        given: &given,
+        ledger_only: false,
+    })
 }
 
 fn plan(options: Value) -> Plan {

@@ -20,6 +20,9 @@ mod csv;
 mod explanation;
 pub mod figure;
 mod figures_of;
+mod grow;
+mod grow_figures;
+mod grow_rows;
 mod html;
 mod inspect;
 mod number;
@@ -39,6 +42,8 @@ mod textbook;
 
 pub use catalogue::{catalogue_csv, catalogue_markdown, catalogue_table};
 pub use explanation::{explanation_csv, explanation_table};
+pub use grow::grow_table;
+pub use grow_rows::{grow_csv, grow_markdown};
 pub use html::{Origin, html};
 pub use inspect::{inspect_csv, inspect_markdown, inspect_table};
 pub use page::Style;

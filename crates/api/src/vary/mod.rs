@@ -16,11 +16,11 @@
 mod knob;
 mod model;
 mod need;
+mod shapes;
 mod values;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::Arc;
 
 use plimsoll_plan::Plan;
 
@@ -29,9 +29,10 @@ pub(crate) use need::allocates;
 pub use need::{Need, Part, need};
 pub use values::MOST_VALUES;
 
-use self::model::Written;
+pub(crate) use model::loaded;
+pub(crate) use shapes::Shapes;
+
 use crate::plan::{Prepared, outcome, prepare, run};
-use crate::world::Loaded;
 use crate::{Desk, Error, PlanRequest};
 
 /// A value of a knob.
@@ -78,6 +79,15 @@ impl Setting {
     pub fn new(knob: Knob, value: impl Into<Value>) -> Setting {
         Setting { knob, value: value.into() }
     }
+
+    /// Refuses a name where a number belongs, and a number where a name does.
+    fn check(&self) -> Result<(), Error> {
+        if self.knob.takes_words() == matches!(self.value, Value::Word(_)) {
+            return Ok(());
+        }
+        let wanted = if self.knob.takes_words() { "a name" } else { "a number" };
+        Err(Error::Request(format!("{} is `{}`, expected {wanted}", self.knob.name(), self.value)))
+    }
 }
 
 /// A launch at a point, planned.
@@ -91,20 +101,10 @@ pub struct Varied {
     pub notes: Vec<String>,
 }
 
-/// Models of other shapes that are kept at most.
-const KEPT: usize = 256;
-
-/// Models that were read with changes, by the changes.
-type Changed = RwLock<BTreeMap<String, (Arc<Loaded>, Vec<String>)>>;
-
 /// A launch that is looked up once and planned at many points, from as many threads as there are.
 pub struct Base<'d> {
-    desk: &'d Desk<'d>,
     prepared: Prepared,
-    /// The name by which the model was asked for.
-    name: String,
-    written: OnceLock<Result<Written, Error>>,
-    changed: Changed,
+    shapes: Shapes<'d>,
 }
 
 /// Returns a launch at a point.
@@ -130,7 +130,13 @@ impl<'d> Base<'d> {
     /// Takes a launch that has been looked up; `name` is that of its model, where it is not the model's own.
     pub fn of(prepared: Prepared, name: Option<String>, desk: &'d Desk<'d>) -> Base<'d> {
         let name = name.unwrap_or_else(|| prepared.loaded.model.id.clone());
-        Base { desk, prepared, name, written: OnceLock::new(), changed: RwLock::default() }
+        let shapes = Shapes::new(name, Arc::clone(&prepared.loaded), desk);
+        Base { prepared, shapes }
+    }
+
+    /// Takes the configuration that the model was read from, where it is in no file.
+    pub(crate) fn with_config(self, config: &serde_json::Value) -> Base<'d> {
+        Base { shapes: self.shapes.with_config(config), ..self }
     }
 
     /// Returns the launch as it was asked for.
@@ -158,10 +164,12 @@ impl<'d> Base<'d> {
         Ok(Varied { prepared, plan, notes })
     }
 
-    /// Plans like [`Base::at`] with every layer on the GPUs, where the engine would otherwise move some away.
-    pub(crate) fn whole(&self, settings: &[Setting]) -> Result<Varied, Error> {
+    /// Plans like [`Base::at`] with every layer on the GPUs, where the engine would otherwise move some away; `ledger_only` leaves
+    /// out what [`Need`] does not look at.
+    pub(crate) fn whole(&self, settings: &[Setting], ledger_only: bool) -> Result<Varied, Error> {
         let (mut prepared, mut notes) = self.set(settings)?;
         notes.extend(knob::all_on_gpu(&mut prepared));
+        prepared.ledger_only = ledger_only;
         let plan = run(&prepared)?;
         Ok(Varied { prepared, plan, notes })
     }
@@ -172,19 +180,10 @@ impl<'d> Base<'d> {
         let mut notes = Vec::new();
         let last = |at: usize| !settings[at + 1..].iter().any(|later| later.knob == settings[at].knob);
         let settings: Vec<&Setting> = (0..settings.len()).filter(|at| last(*at)).map(|at| &settings[at]).collect();
-        for setting in &settings {
-            if setting.knob.takes_words() != matches!(setting.value, Value::Word(_)) {
-                let wanted = if setting.knob.takes_words() { "a name" } else { "a number" };
-                return Err(Error::Request(format!(
-                    "{} is `{}`, expected {wanted}",
-                    setting.knob.name(),
-                    setting.value
-                )));
-            }
-        }
+        settings.iter().try_for_each(|setting| setting.check())?;
         let of_model: Vec<&Setting> = settings.iter().copied().filter(|setting| setting.knob.is_of_model()).collect();
         if !of_model.is_empty() {
-            let (loaded, said) = self.model(&of_model)?;
+            let (loaded, said) = self.shapes.model(&of_model, !knob::reads_gguf(self.prepared.engine))?;
             prepared.loaded = loaded;
             notes.extend(said);
         }
@@ -200,35 +199,6 @@ impl<'d> Base<'d> {
         });
         knob::settle(&mut prepared, context);
         Ok((prepared, notes))
-    }
-
-    /// Returns the model with other shapes or another format, read once.
-    fn model(&self, settings: &[&Setting]) -> Result<(Arc<Loaded>, Vec<String>), Error> {
-        let words: Vec<String> =
-            settings.iter().map(|setting| format!("{}={}", setting.knob.name(), setting.value)).collect();
-        let key = words.join(",");
-        if let Some(known) = self.changed.read().ok().and_then(|kept| kept.get(&key).cloned()) {
-            return Ok(known);
-        }
-        let mut notes = Vec::new();
-        let shapes: Vec<&Setting> = settings.iter().copied().filter(|at| at.knob != Knob::Format).collect();
-        let mut loaded = Arc::clone(&self.prepared.loaded);
-        if !shapes.is_empty() {
-            let written = self.written.get_or_init(|| model::written(&self.name, &self.prepared.loaded, self.desk));
-            let written = written.as_ref().map_err(Clone::clone)?;
-            loaded = model::changed(&loaded, written, &shapes, &mut notes)?;
-        }
-        let format = settings.iter().find(|at| at.knob == Knob::Format).map(|at| &at.value);
-        if let (Some(Value::Word(format)), false) = (format, knob::reads_gguf(self.prepared.engine)) {
-            loaded = model::recast(&loaded, format)?;
-        }
-        if let Ok(mut kept) = self.changed.write() {
-            if kept.len() >= KEPT {
-                kept.clear();
-            }
-            kept.insert(key, (Arc::clone(&loaded), notes.clone()));
-        }
-        Ok((loaded, notes))
     }
 }
 

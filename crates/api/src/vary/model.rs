@@ -91,7 +91,7 @@ pub(super) fn recast(base: &Loaded, format: &str) -> Result<Arc<Loaded>, Error> 
 }
 
 /// Counts a model once.
-pub(super) fn loaded(model: Model, source: String) -> Loaded {
+pub(crate) fn loaded(model: Model, source: String) -> Loaded {
     Loaded {
         parameters: model.parameters(),
         active_parameters: model.active_parameters(),

@@ -249,11 +249,21 @@ impl Base<'_> {
     /// # Errors
     /// Those of [`Base::at`].
     pub fn need_at(&self, settings: &[Setting], batch: u64, context: u64) -> Result<Need, Error> {
+        Ok(need(&self.planned_at(settings, batch, context, true)?, batch, context))
+    }
+
+    /// Plans what [`Base::need_at`] is about.
+    pub(crate) fn planned_at(
+        &self,
+        settings: &[Setting],
+        batch: u64,
+        context: u64,
+        ledger_only: bool,
+    ) -> Result<Varied, Error> {
         let mut all: Vec<Setting> =
             settings.iter().filter(|at| !matches!(at.knob, Knob::Context | Knob::Batch)).cloned().collect();
         all.push(Setting { knob: Knob::Context, value: Value::Number(context) });
         all.push(Setting { knob: Knob::Batch, value: Value::Number(batch) });
-        let varied = self.whole(&all)?;
-        Ok(need(&varied, batch, context))
+        self.whole(&all, ledger_only)
     }
 }

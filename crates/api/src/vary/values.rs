@@ -118,7 +118,7 @@ impl Knob {
 
     fn refuse(self, found: &str, expected: &str) -> Error {
         let found: String = found.chars().take(60).collect();
-        Error::Request(format!("--{} is `{found}`, expected {expected}", self.name()))
+        Error::Request(format!("{} is `{found}`, expected {expected}", self.name()))
     }
 }
 

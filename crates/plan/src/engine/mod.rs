@@ -42,6 +42,9 @@ pub struct Question<'a> {
     pub options: &'a Map<String, Value>,
     /// What the user knows.
     pub given: &'a Given,
+    /// Leaves out what needs other launches to be planned (the longest context, remedies) where the engine's plan is costly:
+    /// for many launches at once.
+    pub ledger_only: bool,
 }
 
 impl<'a> Question<'a> {

@@ -285,16 +285,16 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid, help: fn(&Case
             short_by: spare,
             binding: binding(&ranks[scarcest]).to_owned(),
             refusal: Some(solve::refusal(laid, scarcest)),
-            remedies: help(case),
+            remedies: if question.ledger_only { Vec::new() } else { help(case) },
         }
     };
-    let longest = solve::longest(case, &case.trial);
+    let longest = if question.ledger_only { laid.context.tokens_seq } else { solve::longest(case, &case.trial) };
     let served = solve::served(case, longest);
     let context = &laid.context;
     let flash = if laid.compute.flash || context.flash == Flash::Off { context.flash } else { Flash::Off };
     let mut notes = case.notes.clone();
     notes.extend(remarks(case, laid, longest));
-    if fits && margin.low < 0 {
+    if fits && margin.low < 0 && !question.ledger_only {
         notes.push(solve::borderline(case, laid));
     }
     let count = u32::try_from(ranks.len()).unwrap_or(1);

@@ -30,7 +30,16 @@ fn asked(model: &Model, card: &Card, version: &str, options: Value, given: Given
     let options: Map<String, Value> = options.as_object().unwrap().clone();
     let cards = std::slice::from_ref(card);
     let version = version.parse().unwrap();
-    plan(&Question { model, cards, version, options: &options, given: &given, gguf: None, companions: &[] })
+    plan(&Question {
+        model,
+        cards,
+        version,
+        options: &options,
+        given: &given,
+        gguf: None,
+        companions: &[],
+        ledger_only: false,
+    })
 }
 
 /// The default fraction, as the plan says it.

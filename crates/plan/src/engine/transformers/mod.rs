@@ -52,8 +52,8 @@ pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
 fn planned(question: &Question<'_>, help: fn(&Launch<'_>) -> Vec<Remedy>) -> Result<Plan, Error> {
     let launch = Launch::new(question)?;
     let outcome = Outcome::of(&launch)?;
-    let longest = verdict::longest(&launch);
-    let remedies = if outcome.fits() { Vec::new() } else { help(&launch) };
+    let longest = if question.ledger_only { launch.total() } else { verdict::longest(&launch) };
+    let remedies = if outcome.fits() || question.ledger_only { Vec::new() } else { help(&launch) };
     Ok(outcome.plan(&launch, longest, remedies))
 }
 

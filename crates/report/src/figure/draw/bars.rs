@@ -181,6 +181,10 @@ fn draw_rows(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place, limits
             if right - left > 3.0 {
                 sheet.line((right, top), (right, below), Pen::new(palette.paper, 1.0));
             }
+            // Of one kind of thing the words behind the bar say all.
+            if bars.series.len() == 1 {
+                continue;
+            }
             let name = bars.series.get(*series).map_or("", |series| series.name.as_str());
             label_part(sheet, surface, (tone, name), value(*part, bars.axis.unit), line);
         }
@@ -199,7 +203,8 @@ fn label_part(sheet: &mut Sheet, surface: Rect, (tone, name): (Tone, &str), valu
     let fill = sheet.palette.fill(tone);
     let face = Face::new(if surface.height() < 18.0 { SMALL } else { WORDS }, fill.ink()).bold().middle();
     let face = if hatch(tone).is_some() { face.rimmed(fill) } else { face };
-    let number = value.split(' ').next().unwrap_or("").to_owned();
+    // The number without its unit; the groups of a count are one number.
+    let number = value.trim_end_matches(|c: char| c.is_alphabetic()).trim_end().to_owned();
     for label in [format!("{} {value}", clean(name)), value, number] {
         if face.width(&label) + 10.0 <= surface.width() {
             sheet.text((f64::midpoint(surface.left, surface.right), line), face, &label);

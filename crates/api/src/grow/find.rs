@@ -1,0 +1,261 @@
+//! How far does it go? The last value that fits, found exactly: a guess from the parts' proportions, then doubling steps and
+//! bisection, every trial planned by the engine's rules.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use plimsoll_plan::State;
+use plimsoll_units::Bytes;
+
+use super::answer::{LineAnswer, ReachAnswer, SettingAnswer};
+use super::bare::Bare;
+use crate::Error;
+use crate::vary::{Base, Knob, Need, Setting};
+
+/// Where points are planned.
+pub(super) enum Ground<'d> {
+    /// By an engine's rules.
+    Launch(Box<Base<'d>>),
+    /// Without an engine.
+    Bare(Box<Bare<'d>>),
+}
+
+impl Ground<'_> {
+    /// Plans a point.
+    pub(super) fn need_at(&self, settings: &[Setting], batch: u64, context: u64) -> Result<Need, Error> {
+        match self {
+            Ground::Launch(base) => base.need_at(settings, batch, context),
+            Ground::Bare(bare) => bare.need_at(settings, batch, context),
+        }
+    }
+
+    /// Whether there is a card to fill.
+    pub(super) fn has_card(&self) -> bool {
+        match self {
+            Ground::Launch(_) => true,
+            Ground::Bare(bare) => bare.has_card(),
+        }
+    }
+}
+
+/// More sequences than any engine runs.
+const MOST_SEQUENCES: u64 = 1 << 20;
+
+/// One column: settings that stay while one quantity is sought.
+pub(super) struct Column<'a> {
+    ground: &'a Ground<'a>,
+    settings: Vec<Setting>,
+    /// What this column is, for answers.
+    at: Vec<SettingAnswer>,
+    along: Along,
+    known: RefCell<BTreeMap<u64, Result<Need, String>>>,
+}
+
+/// What is sought, and what stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Along {
+    /// The longest context of a batch, up to the model's own.
+    Context { batch: u64, most: u64 },
+    /// The largest batch of a context.
+    Batch { context: u64 },
+}
+
+/// Which end of the intervals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Low,
+    Middle,
+    High,
+}
+
+impl<'a> Column<'a> {
+    pub(super) fn new(
+        ground: &'a Ground<'a>,
+        settings: Vec<Setting>,
+        at: Vec<SettingAnswer>,
+        along: Along,
+    ) -> Column<'a> {
+        Column { ground, settings, at, along, known: RefCell::default() }
+    }
+
+    /// Remembers a point of the grid.
+    pub(super) fn seen(&self, value: u64, need: Result<Need, String>) {
+        self.known.borrow_mut().insert(value, need);
+    }
+
+    /// Plans one value, once.
+    fn need(&self, value: u64) -> Result<Need, String> {
+        if let Some(known) = self.known.borrow().get(&value) {
+            return known.clone();
+        }
+        let found = match self.along {
+            Along::Context { batch, .. } => self.ground.need_at(&self.settings, batch, value),
+            Along::Batch { context } => self.ground.need_at(&self.settings, value, context),
+        };
+        let found = found.map_err(|error| error.to_string());
+        self.known.borrow_mut().insert(value, found.clone());
+        found
+    }
+
+    /// The largest value that is tried.
+    fn most(&self) -> u64 {
+        match self.along {
+            Along::Context { most, .. } => most,
+            Along::Batch { .. } => MOST_SEQUENCES,
+        }
+    }
+
+    /// The last value that fits at an end of the intervals, from what is known already.
+    fn last(&self, end: End) -> u64 {
+        let fits = |need: &Need| match end {
+            End::Low => need.state == State::Fits,
+            End::Middle => need.fits,
+            End::High => need.state != State::DoesNotFit,
+        };
+        let tried = |value: u64| self.need(value).is_ok_and(|need| fits(&need));
+        for _ in 0..3 {
+            let (yes, no) = self.bracket(&fits);
+            let guess = self.guess(end, yes).clamp(yes + 1, no.max(yes + 2) - 1);
+            if no - yes <= 1 || guess >= no {
+                break;
+            }
+            // Only for what is known then.
+            let _ = self.need(guess);
+        }
+        let (yes, no) = self.bracket(&fits);
+        search(yes, no, self.guess(end, yes), tried)
+    }
+
+    /// The largest value known to fit (zero when none is) and the smallest above it known not to.
+    fn bracket(&self, fits: &dyn Fn(&Need) -> bool) -> (u64, u64) {
+        let known = self.known.borrow();
+        let good = |need: &Result<Need, String>| need.as_ref().is_ok_and(fits);
+        let yes = known.iter().rev().find(|(_, need)| good(need)).map_or(0, |(at, _)| *at);
+        let no = known.range(yes + 1..).map(|(at, _)| *at).next().unwrap_or(self.most().saturating_add(1));
+        (yes.min(self.most()), no.min(self.most().saturating_add(1)))
+    }
+
+    /// A value near the last that fits: from the nearest known one, the parts that do not grow as they are and the cache in
+    /// proportion.
+    fn guess(&self, end: End, from: u64) -> u64 {
+        let from = if from == 0 { self.most().min(if self.of_context() { 4096 } else { 1 }) } else { from };
+        let Ok(need) = self.need(from) else { return from / 2 };
+        let limit = match end {
+            End::Low => need.limit_low,
+            End::Middle => need.limit,
+            End::High => need.limit_high,
+        };
+        let room = limit.saturating_sub(need.total().saturating_sub(need.kv));
+        proportion(from, room, need.kv)
+    }
+
+    fn of_context(&self) -> bool {
+        matches!(self.along, Along::Context { .. })
+    }
+
+    /// Returns how far the column goes.
+    pub(super) fn reach(&self) -> ReachAnswer {
+        if !self.ground.has_card() {
+            let bound = "no card is named".to_owned();
+            return ReachAnswer { at: self.at.clone(), most: None, low: None, high: None, bound };
+        }
+        let middle = self.last(End::Middle);
+        let (low, high) = (self.last(End::Low).min(middle), self.last(End::High).max(middle));
+        let bound = if middle >= self.most() {
+            match self.along {
+                Along::Context { .. } => "model",
+                Along::Batch { .. } => "nothing",
+            }
+            .to_owned()
+        } else {
+            match self.need(middle + 1) {
+                Ok(need) => need.binding.unwrap_or_else(|| "kv".to_owned()),
+                Err(error) => error,
+            }
+        };
+        ReachAnswer { at: self.at.clone(), most: Some(middle), low: Some(low), high: Some(high), bound }
+    }
+
+    /// Returns the least value at which the cache is larger than the weights.
+    fn crossing(&self) -> Option<u64> {
+        let most = self.most();
+        let outgrown = |value: u64| self.need(value).is_ok_and(|need| need.kv > need.weights);
+        let from = self.known.borrow().iter().rev().find(|(_, need)| need.is_ok()).map(|(at, _)| *at);
+        let need = self.need(from.unwrap_or(1)).ok()?;
+        let guess = proportion(from.unwrap_or(1), need.weights, need.kv).clamp(1, most);
+        // Values that the engine refuses are no crossing.
+        let before = search(0, most.saturating_add(1), guess, |value| !outgrown(value));
+        (before < most && outgrown(before + 1)).then(|| before + 1)
+    }
+
+    /// Returns the column's crossings.
+    pub(super) fn line(&self) -> LineAnswer {
+        let reach = self.reach();
+        let full_at = reach.most.filter(|most| *most < self.most() && self.need(most + 1).is_ok()).map(|most| most + 1);
+        LineAnswer {
+            along: match self.along {
+                Along::Context { .. } => Knob::Context.name(),
+                Along::Batch { .. } => Knob::Batch.name(),
+            }
+            .to_owned(),
+            kv_outgrows_weights_at: self.crossing(),
+            full_at,
+            reach,
+        }
+    }
+}
+
+/// `at × part ÷ whole`, as far as it can be written.
+fn proportion(at: u64, part: Bytes, whole: Bytes) -> u64 {
+    let product = u128::from(at) * u128::from(part.get());
+    u64::try_from(product.checked_div(u128::from(whole.get())).unwrap_or(u128::MAX)).unwrap_or(u64::MAX)
+}
+
+/// The last value that fits above `yes` (zero, or one that does) and below `no` (one that does not, or is out of range);
+/// whatever fits, all between it and `yes` must. Near the guess it is found in a few trials.
+fn search(mut yes: u64, mut no: u64, guess: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let mut at = guess.clamp(yes.saturating_add(1), no.max(yes + 2) - 1);
+    let mut step = 1_u64;
+    let mut went: Option<bool> = None;
+    while no.saturating_sub(yes) > 1 {
+        let good = fits(at);
+        if good {
+            yes = at
+        } else {
+            no = at
+        }
+        if no - yes <= 1 {
+            break;
+        }
+        // Doubling steps until the edge has been crossed, then halves.
+        let crossed = went.is_some_and(|before| before != good);
+        went = if crossed { Some(good) } else { went.or(Some(good)) };
+        at = if crossed || step == 0 {
+            step = 0;
+            yes + (no - yes) / 2
+        } else if good {
+            at.saturating_add(step)
+        } else {
+            at.saturating_sub(step)
+        };
+        at = at.clamp(yes + 1, no - 1);
+        step = step.saturating_mul(2);
+    }
+    yes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_guess_changes_nothing(most in 1_u64..5000, edge in 0_u64..6000, guess in 0_u64..9000) {
+            prop_assert_eq!(search(0, most + 1, guess, |value| value <= edge), edge.min(most));
+            let yes = edge.min(most) / 2;
+            prop_assert_eq!(search(yes, most + 1, guess, |value| value <= edge), edge.min(most));
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! How does memory grow, as text? Totals over one knob or two, the parts of one column, how far each column goes.
+
+use plimsoll_api::GrowAnswer;
+use plimsoll_api::grow::answer::{CardReachAnswer, NeedAnswer, PointAnswer, ReachAnswer, SettingAnswer};
+
+use crate::number::{count, percent as part_of, size, three};
+use crate::page::{Style, clean, columns, cut, wrap};
+use crate::plan::{model_words, place_words};
+use crate::simulate::list;
+use crate::textbook::textbook_table;
+
+/// Rows and columns of a table on a terminal at most; the other forms have all.
+const MOST: (usize, usize) = (24, 7);
+
+/// Shows growth.
+pub fn grow_table(answer: &GrowAnswer, style: Style) -> String {
+    let mut out = format!("{}\n{}", style.bold(&model_words(&answer.model)), wrap("", &place(answer), style.width));
+    out.push_str(&list("Findings", &answer.findings, style));
+    for table in tables(answer, Some(MOST)) {
+        let rows: Vec<Vec<String>> = std::iter::once(table.heads).chain(table.rows).collect();
+        let lines = columns(&rows, &table.numeric, style.width - 2);
+        out.push_str(&format!("\n{}\n", style.bold(&cut(&clean(&table.title), style.width))));
+        for (at, line) in lines.iter().enumerate() {
+            out.push_str(&format!("  {}\n", if at == 0 { style.faint(line) } else { line.clone() }));
+        }
+        if !table.key.is_empty() {
+            out.push_str(&wrap("  ", &table.key, style.width));
+        }
+    }
+    if let Some(textbook) = &answer.textbook {
+        out.push_str(&format!("\n{}", textbook_table(textbook, style)));
+    }
+    out.push_str(&list("Assumptions", &answer.assumptions, style));
+    out.push_str(&list("Notes", &answer.notes, style));
+    out
+}
+
+/// The engine on its cards, and what has one value.
+pub(crate) fn place(answer: &GrowAnswer) -> String {
+    let place = match &answer.launch {
+        Some(launch) => {
+            let engine = format!("{} {}", launch.engine.name, launch.engine.version);
+            place_words(&engine, &launch.gpu, launch.parallel)
+        }
+        None => {
+            let card = answer.points.iter().find_map(|point| point.need.as_ref()?.card_bytes);
+            card.map_or_else(|| "no engine, no card".to_owned(), |card| format!("no engine, a card of {}", size(card)))
+        }
+    };
+    let fixed: Vec<String> = answer.fixed.iter().map(|at| format!("{} {}", at.knob, number(&at.value))).collect();
+    if fixed.is_empty() { place } else { format!("{place}; {}", fixed.join(", ")) }
+}
+
+/// A table in any form.
+pub(crate) struct Table {
+    pub(crate) title: String,
+    pub(crate) heads: Vec<String>,
+    pub(crate) numeric: Vec<bool>,
+    pub(crate) rows: Vec<Vec<String>>,
+    /// What its marks mean; may be empty.
+    pub(crate) key: String,
+}
+
+/// Every table of an answer; `most` rows and columns of a grid, where there is a bound.
+pub(crate) fn tables(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Vec<Table> {
+    let mut all = Vec::new();
+    if answer.axes.len() > 1 {
+        all.push(totals(answer, most));
+    }
+    all.extend(parts(answer, most));
+    all.extend(reaches(answer, most));
+    all.extend(largest(answer, most));
+    all.extend(cards(answer));
+    all
+}
+
+/// A value as it is written: numbers with their digits in groups.
+pub(crate) fn number(value: &str) -> String {
+    value.parse::<u64>().map_or_else(|_| clean(value), count)
+}
+
+/// Places in a list, evenly spread with both ends, at most so many.
+fn spread(len: usize, most: usize) -> Vec<usize> {
+    if len <= most {
+        return (0..len).collect();
+    }
+    (0..most).map(|at| at * (len - 1) / (most - 1).max(1)).collect()
+}
+
+/// The points of one column.
+pub(crate) fn column(answer: &GrowAnswer, at: usize) -> &[PointAnswer] {
+    let len = answer.axes.first().map_or(0, |axis| axis.values.len());
+    answer.points.get(at * len..(at + 1) * len).unwrap_or_default()
+}
+
+/// How many columns there are.
+pub(crate) fn column_count(answer: &GrowAnswer) -> usize {
+    answer.axes.get(1).map_or(1, |axis| axis.values.len())
+}
+
+/// The name of a column: `batch 16`, nothing where one knob is varied.
+pub(crate) fn column_name(answer: &GrowAnswer, at: usize) -> String {
+    let named = answer.axes.get(1).and_then(|axis| Some(format!("{} {}", axis.knob, number(axis.values.get(at)?))));
+    named.unwrap_or_default()
+}
+
+/// The column whose parts are shown: the last that does not dwarf the limit, so that both can be seen.
+pub(crate) fn telling_column(answer: &GrowAnswer) -> usize {
+    let seen = |at: &usize| {
+        let last = column(answer, *at).iter().rev().find_map(|point| point.need.as_ref());
+        last.is_some_and(|need| need.limit_bytes.is_none_or(|limit| need.total.bytes <= limit.saturating_mul(4)))
+    };
+    (0..column_count(answer)).rev().find(seen).unwrap_or(0)
+}
+
+fn gib(bytes: u64) -> String {
+    three(bytes as f64 / 1_073_741_824.0)
+}
+
+/// A total with what becomes of it.
+fn marked(point: &PointAnswer) -> String {
+    match &point.need {
+        None => "—".to_owned(),
+        Some(need) => match need.state.as_deref() {
+            Some("does_not_fit") => format!("({})", gib(need.total.bytes)),
+            Some("borderline") => format!("~{}", gib(need.total.bytes)),
+            _ => gib(need.total.bytes),
+        },
+    }
+}
+
+const KEY: &str = "( ) does not fit, ~ the interval straddles the limit, — the engine or the model refuses it";
+
+/// Totals over two knobs.
+fn totals(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Table {
+    let (x, y) = (&answer.axes[0], &answer.axes[1]);
+    let (rows, columns) = most.unwrap_or((usize::MAX, usize::MAX));
+    let (down, across) = (spread(x.values.len(), rows), spread(y.values.len(), columns));
+    let limit = limit_words(answer);
+    let row = |at: usize| {
+        let cells = across.iter().map(|col| column(answer, *col).get(at).map_or(String::new(), marked));
+        std::iter::once(number(&x.values[at])).chain(cells).collect()
+    };
+    let left_out = if down.len() < x.values.len() || across.len() < y.values.len() {
+        "; every value is in the other forms: --format csv, --json"
+    } else {
+        ""
+    };
+    Table {
+        title: format!("Memory in GiB by {} × {}{limit}", x.knob, y.knob),
+        heads: std::iter::once(x.knob.clone()).chain(across.iter().map(|at| number(&y.values[*at]))).collect(),
+        numeric: vec![true; across.len() + 1],
+        rows: down.into_iter().map(row).collect(),
+        key: format!("{KEY}{left_out}"),
+    }
+}
+
+/// What all may come to.
+fn limit_words(answer: &GrowAnswer) -> String {
+    let mut limits = answer.points.iter().filter_map(|point| point.need.as_ref()?.limit_bytes);
+    let Some(first) = limits.next() else { return String::new() };
+    let (least, most) = limits.fold((first, first), |(least, most), limit| (least.min(limit), most.max(limit)));
+    if least == most {
+        format!(", of {} at most", gib(most))
+    } else {
+        format!(", of {} to {} at most", gib(least), gib(most))
+    }
+}
+
+/// The parts of the telling column.
+fn parts(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
+    let x = answer.axes.first()?;
+    let at = telling_column(answer);
+    let points = column(answer, at);
+    let rows = spread(points.len(), most.map_or(usize::MAX, |(rows, _)| rows)).into_iter().map(|row| {
+        let point = &points[row];
+        let value = number(&x.values[row]);
+        match &point.need {
+            Some(need) => std::iter::once(value).chain(part_cells(need)).collect(),
+            None => vec![value, point.refused.clone().unwrap_or_default()],
+        }
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    // A refusal would stretch the columns of numbers.
+    let refused = rows.iter().filter(|row| row.len() == 2).count();
+    let shown: Vec<Vec<String>> =
+        rows.into_iter().map(|row| if row.len() == 2 { vec![row[0].clone(), "—".to_owned()] } else { row }).collect();
+    let reason = points.iter().find_map(|point| point.refused.clone()).filter(|_| refused > 0);
+    let name = column_name(answer, at);
+    let heads = ["weights", "activ.", "runtime", "KV", "total", "KV %", "per token", "fits"];
+    Some(Table {
+        title: format!("Parts in GiB{}", if name.is_empty() { String::new() } else { format!(" at {name}") }),
+        heads: std::iter::once(x.knob.as_str()).chain(heads).map(str::to_owned).collect(),
+        numeric: vec![true, true, true, true, true, true, true, true, false],
+        rows: shown,
+        key: reason.map(|reason| format!("— refused: {reason}")).unwrap_or_default(),
+    })
+}
+
+/// The cells of a point's parts.
+fn part_cells(need: &NeedAnswer) -> Vec<String> {
+    let fits = match need.state.as_deref() {
+        Some("fits") => "yes".to_owned(),
+        Some("borderline") => "borderline".to_owned(),
+        Some(_) => format!("no: {}", need.binding.as_deref().unwrap_or("kv")),
+        None => String::new(),
+    };
+    vec![
+        gib(need.weights_bytes),
+        gib(need.activations.bytes),
+        gib(need.runtime.bytes),
+        gib(need.kv_bytes),
+        gib(need.total.bytes),
+        part_of(need.kv_bytes, need.total.bytes),
+        size(need.kv_bytes_per_token.round() as u64),
+        fits,
+    ]
+}
+
+/// The cells of a reach: the most, its interval, what bounds it.
+fn reach_cells(reach: &ReachAnswer) -> Vec<String> {
+    let interval = match (reach.low, reach.high) {
+        (Some(low), Some(high)) if low < high => format!("{} … {}", count(low), count(high)),
+        _ => String::new(),
+    };
+    let bound = match reach.bound.as_str() {
+        "model" => "the model's own limit".to_owned(),
+        "kv" => "the card is full".to_owned(),
+        other => clean(other),
+    };
+    vec![reach.most.map_or_else(|| "—".to_owned(), count), interval, bound]
+}
+
+/// How far each column goes.
+fn reaches(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
+    let along = answer.lines.first()?.along.clone();
+    let knob = answer.axes.get(1).map(|axis| axis.knob.clone());
+    let rows = spread(answer.lines.len(), most.map_or(usize::MAX, |(rows, _)| rows)).into_iter().map(|at| {
+        let line = &answer.lines[at];
+        let crossing = line.kv_outgrows_weights_at.map_or_else(|| "never".to_owned(), count);
+        let first = knob.as_ref().map(|_| values(&line.reach.at));
+        first.into_iter().chain([crossing]).chain(reach_cells(&line.reach)).collect()
+    });
+    let what = if along == "context" { "Longest context" } else { "Largest batch" };
+    let heads = ["KV > weights at", if along == "context" { "longest" } else { "largest" }, "interval", "then"];
+    let by = knob.as_ref().map(|knob| format!(" by {knob}")).unwrap_or_default();
+    let numeric = [true, true, true, false];
+    Some(Table {
+        title: format!("{what}{by}"),
+        heads: knob.clone().into_iter().chain(heads.map(str::to_owned)).collect(),
+        numeric: knob.iter().map(|_| true).chain(numeric).collect(),
+        rows: rows.collect(),
+        key: String::new(),
+    })
+}
+
+/// The values of settings.
+fn values(at: &[SettingAnswer]) -> String {
+    at.iter().map(|at| number(&at.value)).collect::<Vec<_>>().join(", ")
+}
+
+/// The largest batch of each context.
+fn largest(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
+    if answer.largest_batches.iter().all(|reach| reach.most.is_none()) {
+        return None;
+    }
+    let rows = spread(answer.largest_batches.len(), most.map_or(usize::MAX, |(rows, _)| rows)).into_iter().map(|at| {
+        let reach = &answer.largest_batches[at];
+        std::iter::once(values(&reach.at)).chain(reach_cells(reach)).collect()
+    });
+    Some(Table {
+        title: "Largest batch by context".to_owned(),
+        heads: ["context", "largest", "interval", "then"].map(str::to_owned).to_vec(),
+        numeric: vec![true, true, true, false],
+        rows: rows.collect(),
+        key: String::new(),
+    })
+}
+
+/// The longest context on other cards.
+fn cards(answer: &GrowAnswer) -> Option<Table> {
+    let widest = answer.gpus.iter().max_by_key(|row| row.reaches.len())?;
+    let heads = widest.reaches.iter().map(|reach| format!("batch {}", values(&reach.at)));
+    let heads: Vec<String> = ["card".to_owned(), "memory".to_owned()].into_iter().chain(heads).collect();
+    let row = |row: &CardReachAnswer| {
+        let memory = row.card_bytes.map_or_else(|| "—".to_owned(), size);
+        let cells = row.reaches.iter().map(|reach| match reach.most {
+            None => "—".to_owned(),
+            Some(0) => "none".to_owned(),
+            Some(most) => count(most),
+        });
+        [clean(&row.gpu), memory].into_iter().chain(cells).collect()
+    };
+    let refused = answer.gpus.iter().filter_map(|row| Some(format!("{}: {}", row.gpu, row.refused.as_ref()?)));
+    Some(Table {
+        title: "Longest context by card".to_owned(),
+        numeric: (0..heads.len()).map(|at| at > 0).collect(),
+        heads,
+        rows: answer.gpus.iter().map(row).collect(),
+        key: refused.collect::<Vec<_>>().join("; "),
+    })
+}

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{catalogue, evidence, figure, intervals, oracle};
+use crate::{book, catalogue, evidence, figure, intervals, oracle};
 
 /// Runs every check in order and stops at the first that fails.
 pub fn run() -> Result<bool> {
@@ -22,6 +22,10 @@ pub fn run() -> Result<bool> {
             eprintln!("{name} failed");
             return Ok(false);
         }
+    }
+    eprintln!("== the book's pages and links");
+    if !book::check()? {
+        return Ok(false);
     }
     eprintln!("== the figure is what its launch gives");
     if !figure::run(Path::new("docs/figures"), true)? {

@@ -1,5 +1,6 @@
 //! Plimsoll's own chores: everything that a maintainer or CI runs besides `cargo test`.
 
+mod book;
 mod catalogue;
 mod ci;
 mod evidence;
@@ -24,6 +25,12 @@ struct Arguments {
 enum Chore {
     /// Everything that CI checks: format, lints, tests, documentation, generated files
     Ci,
+    /// Checks the documentation's pages and links, and builds the site where mdBook is installed
+    Book {
+        /// Only checks pages and links
+        #[arg(long)]
+        check: bool,
+    },
     /// Writes the built-in catalogues anew from the shared data
     Catalogue {
         /// Folder with models/ and gpus.csv
@@ -135,6 +142,8 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Ci => ci::run(),
+        Chore::Book { check: true } => book::check(),
+        Chore::Book { check: false } => book::build(),
         Chore::Catalogue { data, check } => catalogue::run(&data, check),
         Chore::Evidence { paths, models, json, fit, markdown, all } => {
             let models = configs(models, &paths);

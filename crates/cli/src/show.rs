@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use plimsoll_api::{
-    CatalogueAnswer, ComparisonAnswer, ComparisonRequest, GrowAnswer, GrowRequest, InspectAnswer, PlanAnswer, PlanRequest, ReconcileAnswer,
-    RooflineAnswer, RooflineRequest, SimulateAnswer, SimulateCompareAnswer, SimulateRequest, Simulated,
+    CatalogueAnswer, ComparisonAnswer, ComparisonRequest, GrowAnswer, GrowRequest, InspectAnswer, PlanAnswer,
+    PlanRequest, ReconcileAnswer, RooflineAnswer, RooflineRequest, SimulateAnswer, SimulateCompareAnswer,
+    SimulateRequest, Simulated,
 };
 use plimsoll_report::{Show, Style};
 use serde::Serialize;

@@ -104,6 +104,18 @@ fn fitting_cuts_the_context_then_moves_layers() {
 }
 
 #[test]
+fn the_first_buffer_without_room_is_the_one_that_is_refused() {
+    // Model 18423.65 MiB, cache 4096, compute 2136 without flash attention.
+    let file = file("Qwen/Qwen3-32B", FileType::Q4KM);
+    let options = json!({"ctx_size": 16384, "parallel": 1, "flash_attn": "off", "n_gpu_layers": 99});
+    for (gib, refused) in [(12.0, "18423.65 MiB"), (20.0, "4096.00 MiB"), (23.5, "allocating 2136.0")] {
+        let plan = plan(&file, &[card(gib, 1)], options.clone());
+        let Verdict::DoesNotFit { refusal: Some(refusal), .. } = &plan.verdict else { panic!("{:?}", plan.verdict) };
+        assert!(refusal.message.contains(refused), "{gib} GiB: {}", refusal.message);
+    }
+}
+
+#[test]
 fn the_engine_refuses_what_it_refuses() {
     let file = file("Qwen/Qwen3-0.6B", FileType::Q8_0);
     for (options, words) in [

@@ -258,6 +258,7 @@ fn launch(case: &Case) -> Result<Plan> {
         version,
         options: &options,
         given: &Given::default(),
+        ledger_only: false,
     };
     Ok(llamacpp::plan(&question)?)
 }

@@ -178,6 +178,7 @@ fn fill(
             given,
             gguf: None,
             companions: &[],
+            ledger_only: false,
         })
     };
     let full = planned(&Given { weights, ..Given::default() })?;

@@ -36,6 +36,7 @@ pub fn plan_file(model: &Model, gguf: Option<&Gguf>, engine: &str, options: &Val
         version,
         options: map,
         given: &given,
+        ledger_only: false,
     };
     match engine {
         "vllm" => {

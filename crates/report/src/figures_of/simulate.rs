@@ -308,9 +308,8 @@ fn group(title: &str, lives: &[LifeAnswer], most: usize) -> Option<SpanGroup> {
 fn throughput(answer: &SimulateCompareAnswer) -> Option<Figure> {
     let row = |row: &plimsoll_api::simulate::answer::SimulateRow| {
         let rate = drawable(row.output_tokens_per_s?).filter(|rate| *rate >= 0.0)?;
-        let times = row
-            .ttft_p99_ms
-            .map_or_else(String::new, |ms| format!(", TTFT p99 {}", written(ms / 1e3, Unit::Seconds)));
+        let times =
+            row.ttft_p99_ms.map_or_else(String::new, |ms| format!(", TTFT p99 {}", written(ms / 1e3, Unit::Seconds)));
         Some(Bar {
             name: clean(&format!("{}, {}, {}", row.engine.name, row.batching, row.kv)),
             parts: vec![Part::new(0, rate)],

@@ -284,7 +284,11 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid, help: fn(&Case
         Verdict::DoesNotFit {
             short_by: spare,
             binding: binding(&ranks[scarcest]).to_owned(),
-            refusal: Some(solve::refusal(laid, scarcest)),
+            refusal: Some(solve::refusal(
+                laid,
+                scarcest,
+                site.free.get(scarcest).map_or(Bytes::ZERO, |free| free.bytes),
+            )),
             remedies: if question.ledger_only { Vec::new() } else { help(case) },
         }
     };

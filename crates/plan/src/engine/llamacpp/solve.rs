@@ -216,16 +216,24 @@ fn remedy(case: &Case<'_>, trial: &Trial, change: String, flags: Vec<String>, co
     }
 }
 
-/// What the engine says when a buffer cannot be allocated.
-pub fn refusal(laid: &Laid, at: usize) -> Refusal {
-    let weights = laid.placed.sums.device(at);
-    let megabytes = |bytes: u64| bytes as f64 / 1_048_576.0;
+/// What the engine says when a buffer cannot be allocated: the first one for which too little is free, in the order in
+/// which they are taken (`src/llama.cpp`, model before context; `src/llama-context.cpp`, cache before compute buffer).
+pub fn refusal(laid: &Laid, at: usize, free: Bytes) -> Refusal {
+    let (model, cache) = (laid.placed.sums.device(at), laid.cache.sums().device(at));
+    let all = laid.device(at);
+    let first = if model > free.get() {
+        model
+    } else if model.saturating_add(cache) > free.get() {
+        cache
+    } else {
+        all.get().saturating_sub(model.saturating_add(cache))
+    };
     Refusal {
         message: format!(
             "ggml_backend_cuda_buffer_type_alloc_buffer: allocating {:.2} MiB on device {at}: cudaMalloc failed: out of memory",
-            megabytes(weights.max(laid.cache.sums().device(at)))
+            Bytes::new(first).as_mib()
         ),
-        needed: Some(Bytes::new(laid.device(at).get())),
+        needed: Some(all),
         estimated_max_len: None,
     }
 }

@@ -20,7 +20,7 @@ use plimsoll_units::Bytes;
 
 use self::assess::Assessed;
 use self::options::Options;
-use crate::{Batching, Card, Error, Given, Growth, Kv, KvGroup, Margin, Plan, Remedy, Verdict, Version};
+use crate::{Batching, Card, Error, Given, Growth, Kv, KvGroup, Margin, Plan, Refusal, Remedy, Verdict, Version};
 
 /// A launch to plan.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +94,17 @@ fn verdict(case: &Case<'_>, assessed: &Assessed, help: fn(&Case<'_>, &Assessed) 
             (rank.short + needed).saturating_sub(rank.kv_budget.bytes)
         },
         binding: binding.to_owned(),
-        refusal: assessed.kv.refusal.clone(),
+        refusal: if rank.ledger.weights() > rank.total { Some(loading()) } else { assessed.kv.refusal.clone() },
         remedies: help(case, assessed),
+    }
+}
+
+/// What a rank says whose weights are larger than its card: it never comes to its cache.
+fn loading() -> Refusal {
+    Refusal {
+        message: "CUDA out of memory (while the weights are loaded)".to_owned(),
+        needed: None,
+        estimated_max_len: None,
     }
 }
 

@@ -40,6 +40,16 @@ fn planned(model: &Model, card: &Card, version: Version, flags: &Value) -> Plan 
 const V19: Version = Version::new(0, 19, 0);
 
 #[test]
+fn weights_larger_than_the_card_never_come_to_the_cache() {
+    // 14.99 GiB of weights: on 15 GB cards they load and pass the limit, on 12 GB ones they do not load.
+    for (gib, says) in [(15.5, "No available memory for the cache blocks."), (11.5, "CUDA out of memory")] {
+        let plan = planned(&llama(), &card(Bytes::gib(gib).get(), (8, 9), 1), V19, &json!({"max_model_len": 8192}));
+        let Verdict::DoesNotFit { refusal: Some(refusal), .. } = &plan.verdict else { panic!("fits") };
+        assert!(refusal.message.starts_with(says), "{gib} GiB: {}", refusal.message);
+    }
+}
+
+#[test]
 fn llama_8b_loads_as_logged() {
     // thread llm-d-planner#205, vLLM 0.19.0 on H100.
     let (model, card) = (llama(), card(85_024_112_640, (9, 0), 8));

@@ -26,7 +26,7 @@ pub fn run(arguments: &CompareArguments, desk: &Desk<'_>, out: &mut impl Write) 
         }
     })?;
     bar.finish_and_clear();
-    show::answer(&answer, &arguments.shown, out)?;
+    show::answer_of(&request, &answer, &arguments.shown, out)?;
     out.flush()?;
     Ok(0)
 }

@@ -378,3 +378,27 @@ fn odd_simulations_are_drawn_or_left_out() {
     }
     assert!(answer.figures().is_empty());
 }
+
+#[test]
+fn a_late_part_has_its_own_clock() {
+    let mut answer = alone(json!({}));
+    for turn in answer.lives.iter_mut().flat_map(|life| &mut life.turns) {
+        turn.from_s += 500.0;
+    }
+    answer.lives.iter_mut().for_each(|life| life.end_s += 500.0);
+    let held = answer.holders.as_mut().unwrap();
+    held.at_s.iter_mut().for_each(|at| *at += 500.0);
+    held.end_s += 500.0;
+    drawn(&answer);
+    for figure in answer.figures() {
+        let (axis, end) = match figure.body {
+            Body::Blocks(map) => (map.x, map.end),
+            Body::Spans(spans) => {
+                let all = spans.groups.iter().flat_map(|group| &group.rows).flat_map(|row| &row.spans);
+                (spans.x, all.map(|span| span.to).fold(0.0, f64::max))
+            }
+            _ => continue,
+        };
+        assert!(axis.label.contains("from 500 s of the run on") && end < 3.0, "{axis:?} {end}");
+    }
+}

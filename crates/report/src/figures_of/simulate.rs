@@ -46,6 +46,14 @@ fn seconds(label: &str) -> Axis {
     Axis::of(label, Unit::Seconds)
 }
 
+/// Where the clock of a figure begins: with the run, or with the part that is shown where that is a late one. And the axis.
+fn clock(first: f64, end: f64) -> (f64, Axis) {
+    if first > end - first {
+        return (first, seconds(&format!("time, from {} of the run on", written(first, Unit::Seconds))));
+    }
+    (0.0, seconds("time"))
+}
+
 /// What share of requests had waited at most how long.
 fn latency(answer: &SimulateAnswer) -> Option<Figure> {
     let times = &answer.percentiles;
@@ -166,7 +174,9 @@ fn blocks(answer: &SimulateAnswer) -> Option<Figure> {
     let most = moments.iter().map(taken).fold(0.0, f64::max);
     // Where little is taken, only what is taken could be seen of the whole.
     let shown = if most > 0.0 && most < capacity / 2.0 { (most * 1.1).ceil().min(capacity) } else { capacity };
-    let moments: Vec<Moment> = moments.into_iter().map(|moment| cropped(moment, shown)).collect();
+    let (begin, axis) = clock(moments[0].at, end);
+    let moments: Vec<Moment> =
+        moments.into_iter().map(|moment| cropped(Moment { at: moment.at - begin, ..moment }, shown)).collect();
     let whole = if shown < capacity { format!(", of {}", count(held.capacity)) } else { String::new() };
     let unit = match answer.kv.block_tokens {
         Some(tokens) => format!("blocks of {tokens} tokens{whole}"),
@@ -187,11 +197,11 @@ fn blocks(answer: &SimulateAnswer) -> Option<Figure> {
         subtitle: subtitle(answer),
         caption: how,
         body: Body::Blocks(BlockMap {
-            x: seconds("time"),
+            x: axis,
             y: Axis::of(unit, Unit::Count),
             blocks: shown,
             moments,
-            end,
+            end: end - begin,
         }),
     })
 }
@@ -276,7 +286,11 @@ fn spans(name: &str, title: &str, subtitle: String, how: &str, groups: Vec<SpanG
     let kept: Vec<usize> = (0..DOING.len()).filter(|at| used(*at)).collect();
     let series = kept.iter().map(|at| Series::new(DOING[*at].1, DOING[*at].2)).collect();
     let mut groups = groups;
+    let all = || groups.iter().flat_map(|group| &group.rows).flat_map(|row| &row.spans);
+    let first = all().map(|span| span.from).fold(f64::INFINITY, f64::min);
+    let (begin, axis) = clock(first, all().map(|span| span.to).fold(0.0, f64::max));
     for span in groups.iter_mut().flat_map(|group| &mut group.rows).flat_map(|row| &mut row.spans) {
+        (span.from, span.to) = (span.from - begin, span.to - begin);
         span.series = kept.iter().position(|at| *at == span.series).unwrap_or(0);
     }
     Figure {
@@ -284,7 +298,7 @@ fn spans(name: &str, title: &str, subtitle: String, how: &str, groups: Vec<SpanG
         title: title.to_owned(),
         subtitle,
         caption: how.to_owned(),
-        body: Body::Spans(Spans { x: seconds("time"), series, groups }),
+        body: Body::Spans(Spans { x: axis, series, groups }),
     }
 }
 

@@ -103,7 +103,7 @@ fn areas(answer: &GrowAnswer) -> Option<Figure> {
         body: Body::Areas(Areas {
             // Evenly divided, so that what grows with every token rises in a straight line and crosses where it is said to.
             x: Axis { scale: Scale::Linear, ..along(answer)? },
-            y: Axis::of("memory of the fullest card", Unit::Bytes),
+            y: Axis::of(if answer.launch.is_some() { "memory per card" } else { "memory" }, Unit::Bytes),
             xs: planned.iter().map(|(x, _)| *x).collect(),
             areas: areas.into_iter().filter(|(_, heights)| heights.iter().any(|height| *height > 0.0)).collect(),
             limits: limits(&planned),

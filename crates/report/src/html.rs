@@ -63,10 +63,8 @@ pub fn html<A: Show>(answer: &A, origin: &Origin) -> Result<String, Error> {
 
 /// Markdown as HTML. Names come from files that may hold anything: what looks like HTML is shown as text.
 fn rendered(markdown: &str) -> String {
-    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).map(|event| match event {
-        Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
-        other => other,
-    });
+    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES)
+        .map(|event| if let Event::Html(text) | Event::InlineHtml(text) = event { Event::Text(text) } else { event });
     let mut out = String::new();
     push_html(&mut out, events);
     // Wide tables scroll by themselves, not the page.

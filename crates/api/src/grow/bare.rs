@@ -50,7 +50,7 @@ impl<'d> Bare<'d> {
         let of_model: Vec<&Setting> = settings.iter().filter(|setting| setting.knob.is_of_model()).collect();
         let loaded = if of_model.is_empty() { Arc::clone(&self.loaded) } else { self.shapes.model(&of_model, true)?.0 };
         let model = &loaded.model;
-        let mut element = self.kv_bytes.map_or_else(|| DType::bytes_of(model.dtype, 1), |bytes| bytes);
+        let mut element = self.kv_bytes.unwrap_or_else(|| DType::bytes_of(model.dtype, 1));
         for setting in settings.iter().filter(|setting| !setting.knob.is_of_model()) {
             match (setting.knob, &setting.value) {
                 (Knob::KvFormat, Value::Word(word)) => element = bytes_of(word)?,

@@ -220,10 +220,10 @@ fn largest(ground: &Ground<'_>, asked: &Asked) -> Vec<ReachAnswer> {
         return Vec::new();
     }
     let one = Value::Number(asked.batch);
-    let found = asked.x.values.iter().filter_map(|value| {
+    let found = asked.x.values.iter().map(|value| {
         let (settings, _, context) = place(asked, asked.y.as_ref().map(|_| &one), value);
         let at = vec![setting(Knob::Context, value)];
-        Some(Column::new(ground, settings, at, Along::Batch { context }).reach())
+        Column::new(ground, settings, at, Along::Batch { context }).reach()
     });
     found.collect()
 }

@@ -110,7 +110,22 @@ impl Fixed {
                     continue;
                 }
                 Item::Activation => &mut fixed.activations,
-                _ => &mut fixed.runtime,
+                Item::RuntimeBuffers
+                | Item::RuntimeDecoder
+                | Item::RuntimeNonTorch
+                | Item::Context
+                | Item::Graphs
+                | Item::Comms
+                | Item::WeightsEmbedding
+                | Item::WeightsAttention
+                | Item::WeightsRecurrent
+                | Item::WeightsMlp
+                | Item::WeightsExperts
+                | Item::WeightsNorm
+                | Item::WeightsLmHead
+                | Item::WeightsTower
+                | Item::WeightsDraft
+                | Item::WeightsExtra => &mut fixed.runtime,
             };
             part.low += entry.size.low;
             part.bytes += entry.size.bytes;

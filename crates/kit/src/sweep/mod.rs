@@ -208,10 +208,9 @@ fn finish(form: Form, asked: &str, place: &Path, mut partial: Partial) -> Result
     let new = beside(place, ".new");
     let cannot = |why| Error::at(&new, why);
     let file = File::create(&new).map_err(cannot)?;
-    let file = form.assemble(&mut partial, asked, file).map_err(|error| match error {
-        Error::Disk(why) => Error::at(&new, why),
-        other => other,
-    })?;
+    let file = form
+        .assemble(&mut partial, asked, file)
+        .map_err(|error| if let Error::Disk(why) = error { Error::at(&new, why) } else { error })?;
     file.sync_all().map_err(cannot)?;
     drop(file);
     form.note(place, &new, asked).map_err(|why| Error::at(place, why))?;

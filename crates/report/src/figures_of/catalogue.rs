@@ -39,7 +39,7 @@ fn dots(answer: &CatalogueAnswer, name: &str, x: &str, y: &str, kind: &str, y_sc
             None => kinds.push((kind, 1)),
         }
     }
-    kinds.sort_by(|a, b| b.1.cmp(&a.1));
+    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     kinds.truncate(KINDS);
     let dot = |row: usize| {
         let series = match kinds.iter().position(|(known, _)| *known == of[row]) {

@@ -52,7 +52,7 @@ fn parameters(answer: &InspectAnswer) -> Option<Figure> {
             None => roles.push((line.role.as_ref(), line.parameters, bytes)),
         }
     }
-    roles.sort_by(|a, b| b.1.cmp(&a.1));
+    roles.sort_by_key(|(_, parameters, _)| std::cmp::Reverse(*parameters));
     let whole = roles.iter().fold(0u64, |sum, (_, parameters, _)| sum.saturating_add(*parameters));
     let row = |(role, parameters, bytes): &(&str, u64, u64)| Bar {
         name: words(role),
@@ -139,7 +139,7 @@ fn cache(answer: &InspectAnswer) -> Option<Figure> {
 fn layers(answer: &InspectAnswer) -> Option<Figure> {
     let mut series: Vec<Series> = Vec::new();
     let mut rows = Vec::new();
-    let kinds: [(&str, fn(&LayerRun) -> &String); 2] = [("mixer", |run| &run.mixer), ("feed-forward", |run| &run.ffn)];
+    let kinds = [("mixer", (|run| &run.mixer) as fn(&LayerRun) -> &String), ("feed-forward", |run| &run.ffn)];
     for (name, kind) in kinds {
         let known = series.len();
         let mut at: Vec<(usize, usize)> = Vec::new();

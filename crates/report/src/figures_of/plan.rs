@@ -73,7 +73,7 @@ fn memory(answer: &PlanAnswer) -> Option<Figure> {
     if answer.verdict.short_by_bytes.is_some_and(|short| short > 0) {
         how.push_str(" What goes past the line is not there.");
     }
-    Some(Figure {
+    Some(used(Figure {
         name: "memory".to_owned(),
         title: "Does it fit, and where does the memory go?".to_owned(),
         subtitle: format!("{} · {}", clean(&answer.model.id), place_line(answer)),
@@ -84,8 +84,7 @@ fn memory(answer: &PlanAnswer) -> Option<Figure> {
             limits: limits(answer),
             rows: bars,
         }),
-    })
-    .map(used)
+    }))
 }
 
 /// Leaves out bars beyond the most that are drawn, never the scarcest; returns how many went.

@@ -215,7 +215,9 @@ fn catalogues_are_seen_whole() {
     let figure = catalogued("formats").figures().swap_remove(0);
     let Body::Bars(bars) = figure.body else { panic!("bits are bars") };
     let bits = |name: &str| bars.rows.iter().find(|row| row.name == name).unwrap().parts[0].value;
-    assert_eq!([bits("fp32"), bits("bf16"), bits("KV cache: fp8"), bits("GPTQ")], [32.0, 16.0, 8.0, 4.25]);
+    for (name, wanted) in [("fp32", 32.0), ("bf16", 16.0), ("KV cache: fp8", 8.0), ("GPTQ", 4.25)] {
+        assert!((bits(name) - wanted).abs() < 1e-9, "{name}: {}", bits(name));
+    }
 }
 
 #[test]
@@ -397,7 +399,7 @@ fn a_late_part_has_its_own_clock() {
                 let all = spans.groups.iter().flat_map(|group| &group.rows).flat_map(|row| &row.spans);
                 (spans.x, all.map(|span| span.to).fold(0.0, f64::max))
             }
-            _ => continue,
+            Body::Bars(_) | Body::Areas(_) | Body::Heat(_) | Body::Plot(_) | Body::Panels(_) | Body::Ranges(_) => continue,
         };
         assert!(axis.label.contains("from 500 s of the run on") && end < 3.0, "{axis:?} {end}");
     }

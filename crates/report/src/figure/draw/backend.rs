@@ -207,9 +207,13 @@ impl DrawingBackend for Backend {
                 HPos::Right => self.body.push_str(" text-anchor=\"end\""),
                 HPos::Center => self.body.push_str(" text-anchor=\"middle\""),
             }
-            if bold(&style.style()) {
+            let weight = if bold(&style.style()) { Weight::Bold } else { Weight::Regular };
+            if weight == Weight::Bold {
                 self.body.push_str(" font-weight=\"bold\"");
             }
+            // Where another font stands in, words take the room that was made for them, and no more.
+            let room = Tenths(tenths(font::width(words, style.size() / 10.0, weight)));
+            write!(self.body, " textLength=\"{room}\" lengthAdjust=\"spacingAndGlyphs\"")?;
             if let Some(rim) = self.extra.rim {
                 let rim = Hex(rim);
                 write!(

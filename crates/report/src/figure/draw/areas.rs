@@ -163,16 +163,12 @@ fn draw_limits(sheet: &mut Sheet, frame: &Frame, areas: &Areas, stacked: &[Area]
             let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
             if (y0 - line) * (y1 - line) < 0.0 {
                 let at = (x0 + (x1 - x0) * (line - y0) / (y1 - y0), line);
-                sheet.polygon(&square(at, 6.0), sheet.palette.paper, 0.0);
+                taken.take(Rect::new(at.0, at.1, at.0, at.1).grown(8.0));
                 sheet.ring(at, 5.0, Pen::new(sheet.palette.paper, 4.5));
                 sheet.ring(at, 5.0, Pen::new(sheet.palette.ink, 2.0));
             }
         }
     }
-}
-
-fn square((x, y): At, half: f64) -> [At; 4] {
-    [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
 }
 
 /// The part of a line that lies above a height, and along it elsewhere.

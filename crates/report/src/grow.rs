@@ -14,7 +14,8 @@ const MOST: (usize, usize) = (24, 7);
 
 /// Shows growth.
 pub fn grow_table(answer: &GrowAnswer, style: Style) -> String {
-    let mut out = format!("{}\n{}", style.bold(&model_words(&answer.model)), wrap("", &place(answer), style.width));
+    let head = wrap("", &model_words(&answer.model), style.width);
+    let mut out = format!("{}\n{}", style.bold(head.trim_end()), wrap("", &place(answer), style.width));
     out.push_str(&list("Findings", &answer.findings, style));
     for table in tables(answer, Some(MOST)) {
         let rows: Vec<Vec<String>> = std::iter::once(table.heads).chain(table.rows).collect();

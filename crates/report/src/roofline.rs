@@ -298,7 +298,7 @@ fn table(operators: &OperatorsAnswer, style: Style) -> String {
 pub(crate) fn operators_title(operators: &OperatorsAnswer) -> String {
     let (batch, context) = (count(u64::from(operators.batch)), count(u64::from(operators.context)));
     let first = if operators.phase == "prefill" { ", first step" } else { "" };
-    format!("Operators of {}, batch {batch}, context {context}{first}: one run on one card", operators.phase)
+    format!("Operators of {}, batch {batch}, context {context}{first}, one card", operators.phase)
 }
 
 fn row(operator: &OperatorAnswer) -> Vec<String> {

@@ -399,7 +399,9 @@ fn a_late_part_has_its_own_clock() {
                 let all = spans.groups.iter().flat_map(|group| &group.rows).flat_map(|row| &row.spans);
                 (spans.x, all.map(|span| span.to).fold(0.0, f64::max))
             }
-            Body::Bars(_) | Body::Areas(_) | Body::Heat(_) | Body::Plot(_) | Body::Panels(_) | Body::Ranges(_) => continue,
+            Body::Bars(_) | Body::Areas(_) | Body::Heat(_) | Body::Plot(_) | Body::Panels(_) | Body::Ranges(_) => {
+                continue;
+            }
         };
         assert!(axis.label.contains("from 500 s of the run on") && end < 3.0, "{axis:?} {end}");
     }

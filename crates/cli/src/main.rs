@@ -67,7 +67,7 @@ pub(crate) enum Failure {
     /// The same, where the one who says it knows what to try next.
     Hinted {
         /// What is wrong.
-        error: Error,
+        error: Box<Error>,
         /// What to try.
         hint: Option<String>,
     },

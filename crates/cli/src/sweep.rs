@@ -32,11 +32,11 @@ pub fn run(arguments: &SweepArguments, desk: &Desk<'_>) -> Result<u8, Failure> {
     bar.bar.finish_and_clear();
     let outcome = outcome.map_err(|error| Failure::Hinted {
         hint: error.hint().map(str::to_owned),
-        error: if error.is_malformed() {
+        error: Box::new(if error.is_malformed() {
             Error::Request(error.to_string())
         } else {
             Error::Simulation(error.to_string())
-        },
+        }),
     })?;
     if !quiet {
         eprintln!("{}", told(outcome, arguments, begin.elapsed()));

@@ -217,13 +217,19 @@ fn the_number_of_threads_changes_nothing() {
 /// A row of Parquet as JSON.
 fn object_of(row: &parquet::record::Row) -> serde_json::Value {
     use parquet::record::Field;
-    let cell = |field: &Field| match field {
-        Field::Str(text) => serde_json::json!(text),
-        Field::Long(number) => serde_json::json!(number),
-        Field::Double(number) => serde_json::json!(number),
-        Field::Bool(flag) => serde_json::json!(flag),
-        Field::Null => serde_json::Value::Null,
-        other => panic!("{other}"),
+    let cell = |field: &Field| {
+        if let Field::Str(text) = field {
+            serde_json::json!(text)
+        } else if let Field::Long(number) = field {
+            serde_json::json!(number)
+        } else if let Field::Double(number) = field {
+            serde_json::json!(number)
+        } else if let Field::Bool(flag) = field {
+            serde_json::json!(flag)
+        } else {
+            assert_eq!(field, &Field::Null);
+            serde_json::Value::Null
+        }
     };
     row.get_column_iter().map(|(name, field)| (name.clone(), cell(field))).collect()
 }
@@ -254,7 +260,10 @@ fn the_forms_hold_the_same_rows() {
             let shown = match &object[name] {
                 serde_json::Value::Null => String::new(),
                 serde_json::Value::String(text) => text.clone(),
-                other => other.to_string(),
+                other @ (serde_json::Value::Bool(_)
+                | serde_json::Value::Number(_)
+                | serde_json::Value::Array(_)
+                | serde_json::Value::Object(_)) => other.to_string(),
             };
             let same = shown == cell || shown.parse::<f64>().ok() == cell.parse::<f64>().ok();
             assert!(same, "{name}: {shown} is not {cell}");

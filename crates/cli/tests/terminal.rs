@@ -96,12 +96,16 @@ fn what_is_documented_fits_eighty_columns() {
     for page in pages {
         let mut inside = false;
         let mut command = false;
+        // What programs read is as wide as it is.
+        let mut for_programs = false;
         for line in fs::read_to_string(&page).unwrap().lines() {
             if line.starts_with("```") {
                 inside = line == "```console";
             } else if inside && (command || line.starts_with("$ ")) {
+                let begins = !command;
                 command = line.ends_with('\\');
-            } else if inside {
+                for_programs = (for_programs && !begins) || line.contains("csv") || line.contains("json");
+            } else if inside && !for_programs {
                 assert_eq!(wide(line), Vec::<&str>::new(), "{}", page.display());
             }
         }

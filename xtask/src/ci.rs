@@ -27,7 +27,7 @@ pub fn run() -> Result<bool> {
     if !book::check()? {
         return Ok(false);
     }
-    eprintln!("== the figure is what its launch gives");
+    eprintln!("== the figures are what their commands give");
     if !figure::run(Path::new("docs/figures"), true)? {
         return Ok(false);
     }

@@ -103,12 +103,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Draws the README's figure from a plan
+    /// Draws the README's figures from the commands beside them
     Figure {
         /// Folder that it is written into
         #[arg(long, default_value = "docs/figures")]
         folder: PathBuf,
-        /// Only checks that the committed figure is what would be drawn
+        /// Only checks that the committed figures are what would be drawn
         #[arg(long)]
         check: bool,
     },

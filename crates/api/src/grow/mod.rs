@@ -69,6 +69,7 @@ pub fn grow(request: &GrowRequest, desk: &Desk<'_>) -> Result<GrowAnswer, Error>
     answer.assumptions.extend(asked.assumptions.iter().cloned());
     if let Some(varied) = shown {
         say(&mut answer, &varied, &asked);
+        answer.assumptions.extend(common(ground, &asked, &varied));
     }
     answer.findings = words::findings(&answer);
     Ok(answer)
@@ -160,6 +161,20 @@ fn shown(ground: &Ground<'_>, asked: &Asked) -> Result<Option<Varied>, Error> {
         }
     }
     Err(first.unwrap_or_else(|| Error::Request("nothing is asked".to_owned())))
+}
+
+/// What nobody said and holds at the first point that is planned as at the last: a default may follow the point.
+fn common(ground: &Ground<'_>, asked: &Asked, first: &Varied) -> Vec<String> {
+    let y = each(asked.y.as_ref()).last().copied().flatten();
+    let last = match (ground, asked.x.values.last()) {
+        (Ground::Launch(base), Some(x)) => {
+            let (settings, batch, context) = place(asked, y, x);
+            base.planned_at(&settings, batch, context, true).ok()
+        }
+        (Ground::Launch(_) | Ground::Bare(_), _) => None,
+    };
+    let holds = |said: &&String| last.as_ref().is_none_or(|last| last.plan.assumptions.contains(said));
+    first.plan.assumptions.iter().filter(holds).cloned().collect()
 }
 
 /// The values of an axis, or once nothing.
@@ -276,7 +291,7 @@ fn say(answer: &mut GrowAnswer, varied: &Varied, asked: &Asked) {
     parallel.tp = if varies(Knob::Tp) { 1 } else { parallel.tp };
     parallel.pp = if varies(Knob::Pp) { 1 } else { parallel.pp };
     answer.launch = Some(LaunchAnswer { engine: heads.engine, gpu: heads.gpu, parallel });
-    answer.assumptions.extend(prepared.assumptions.iter().chain(&plan.assumptions).cloned());
+    answer.assumptions.extend(prepared.assumptions.iter().cloned());
     answer.notes.extend(notes.iter().cloned());
     let rest = prepared.notes.iter().filter(|note| !note.starts_with(IDLE)).chain(&plan.notes);
     answer.notes.extend(rest.cloned());

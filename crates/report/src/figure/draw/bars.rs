@@ -230,7 +230,13 @@ fn narrow(sheet: &Sheet, bars: &Bars, rows: &[Row], place: &Place) -> Vec<(f64, 
     }
     let face = Face::new(SMALL, sheet.palette.ink);
     let all: f64 = names.iter().map(|(_, name)| face.width(name) + 12.0).sum();
-    if all > WIDTH - MARGIN - place.left + 60.0 { Vec::new() } else { names }
+    let (low, high) = callout_ends(place);
+    if all > high - low - 6.0 { Vec::new() } else { names }
+}
+
+/// From where to where labels of narrow parts may stand: a little over the names of the bars, upon the page.
+fn callout_ends(place: &Place) -> (f64, f64) {
+    ((place.left - 66.0).max(MARGIN - 6.0), WIDTH - MARGIN)
 }
 
 /// How much room is above the first bar for labels of narrow parts.
@@ -244,9 +250,8 @@ fn callouts(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place) {
     let sizes: Vec<f64> = names.iter().map(|(_, name)| face.width(name) + 12.0).collect();
     let wanted: Vec<f64> = names.iter().map(|(x, _)| *x).collect();
     let top = place.row(0).0;
-    for ((at, (x, name)), size) in
-        spread(&wanted, &sizes, place.left - 66.0, WIDTH - MARGIN).iter().zip(&names).zip(&sizes)
-    {
+    let (low, high) = callout_ends(place);
+    for ((at, (x, name)), size) in spread(&wanted, &sizes, low, high).iter().zip(&names).zip(&sizes) {
         let from = x.clamp(at - size / 2.0 + 6.0, at + size / 2.0 - 6.0);
         sheet.path(&[(from, top - 10.0), (*x, top)], Pen::new(sheet.palette.faint, 1.0));
         sheet.text((*at, top - 14.0), face, name);

@@ -417,26 +417,39 @@ impl Dice {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+/// Draws the figure of a seed twice, and looks at it.
+fn draw_any(seed: u64) {
+    let mut dice = Dice(seed);
+    let figure = Figure {
+        name: dice.name(),
+        title: dice.name(),
+        subtitle: dice.name(),
+        caption: dice.name(),
+        body: dice.body(),
+    };
+    let theme = if seed % 2 == 0 { Theme::Light } else { Theme::Dark };
+    match svg(&figure, theme) {
+        Ok(drawn) => {
+            look(&drawn);
+            assert_eq!(Ok(drawn), svg(&figure, theme));
+        }
+        Err(error) => assert!(matches!(error, Error::Empty { .. }), "{error}"),
+    }
+}
 
+#[test]
+fn figures_that_once_went_wrong_are_drawn() {
+    for seed in [
+        // Labels of narrow parts ran over the left edge where the bars have no names.
+        8_517_905_720_077_397_767,
+    ] {
+        draw_any(seed);
+    }
+}
+
+proptest! {
     #[test]
     fn any_figure_is_drawn_or_empty(seed in any::<u64>()) {
-        let mut dice = Dice(seed);
-        let figure = Figure {
-            name: dice.name(),
-            title: dice.name(),
-            subtitle: dice.name(),
-            caption: dice.name(),
-            body: dice.body(),
-        };
-        let theme = if seed % 2 == 0 { Theme::Light } else { Theme::Dark };
-        match svg(&figure, theme) {
-            Ok(drawn) => {
-                look(&drawn);
-                prop_assert_eq!(Ok(drawn), svg(&figure, theme));
-            }
-            Err(error) => prop_assert!(matches!(error, Error::Empty { .. }), "{}", error),
-        }
+        draw_any(seed);
     }
 }

@@ -38,8 +38,10 @@ pub struct Published {
     pub change: Option<f64>,
     /// How it was measured.
     pub protocol: String,
-    /// Where it stands.
+    /// Where it stands: title, and table or section.
     pub source: String,
+    /// The source's address.
+    pub address: String,
 }
 
 /// Returns what was published about a model in a format, by the names of the catalogue and of [`crate::quant::Format`];
@@ -48,7 +50,7 @@ pub struct Published {
 /// ```
 /// let found = plimsoll_facts::catalogue::quality("meta-llama/Meta-Llama-3-8B", "q4_k_m");
 /// assert_eq!(found[0].change, Some(0.175482));
-/// assert!(plimsoll_facts::catalogue::quality("meta-llama/Meta-Llama-3-8B", "nf4").is_empty());
+/// assert!(plimsoll_facts::catalogue::quality("meta-llama/Meta-Llama-3-8B", "mxfp4").is_empty());
 /// ```
 pub fn quality(model: &str, format: &str) -> Vec<Published> {
     let wanted = plain(model);
@@ -73,12 +75,14 @@ fn published(entry: &Value, value: &Value) -> Option<Published> {
     let metric = match entry.get("metric").and_then(Value::as_str)? {
         "perplexity" => Metric::Perplexity,
         "score" => Metric::Score,
-        _ => Metric::Recovery,
+        "recovery" => Metric::Recovery,
+        _ => return None,
     };
     let number = value.get("value").and_then(Value::as_f64)?;
     let baseline = entry.get("baseline").and_then(Value::as_f64);
     let change = value.get("change").and_then(Value::as_f64).or(baseline.map(|baseline| number - baseline));
-    Some(Published { metric, value: number, change, protocol: text("protocol")?, source: text("source")? })
+    let (protocol, source, address) = (text("protocol")?, text("source")?, text("address")?);
+    Some(Published { metric, value: number, change, protocol, source, address })
 }
 
 /// A name without what differs between a hub's spellings of one model.
@@ -88,29 +92,131 @@ fn plain(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::quant::Format;
 
+    /// Each entry's name, itself and its values.
+    fn entries() -> Vec<(&'static str, Value, Vec<Value>)> {
+        let read = |(id, text): &(&'static str, &str)| {
+            let entry: Value = serde_json::from_str(text).unwrap();
+            let values = entry["values"].as_array().unwrap().clone();
+            (*id, entry, values)
+        };
+        QUALITY.iter().map(read).collect()
+    }
+
+    /// The number in the last parentheses of a protocol: what a change is against.
+    fn told(protocol: &str) -> Option<f64> {
+        protocol.rsplit_once('(')?.1.strip_suffix(')')?.parse().ok()
+    }
+
     #[test]
     fn every_entry_is_whole_and_names_formats_that_are_known() {
-        for (id, text) in QUALITY {
-            let entry: Value = serde_json::from_str(text).unwrap();
-            let values = entry["values"].as_array().unwrap();
+        let mut ids = BTreeSet::new();
+        for (id, entry, values) in entries() {
+            assert!(ids.insert(id), "{id} is there twice");
+            let known = ["id", "models", "metric", "protocol", "source", "address", "baseline", "values"];
+            assert!(entry.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{id}");
+            let models = entry["models"].as_array().unwrap();
+            assert!(!models.is_empty() && models.iter().all(|name| name.as_str().unwrap().contains('/')), "{id}");
             assert!(!values.is_empty(), "{id}");
-            for value in values {
+            let mut formats = BTreeSet::new();
+            for value in &values {
                 let format = value["format"].as_str().unwrap();
                 assert_eq!(Format::parse(format).unwrap().name(), format, "{id}");
-                let read = published(&entry, value).unwrap();
-                assert!(read.value > 0.0 && read.change.is_some() && read.source.len() > 10, "{id}");
-                assert!(read.metric == Metric::Perplexity || read.value > 20.0, "{id}");
+                assert!(formats.insert(format), "{id} has {format} twice");
+                let read = published(&entry, value).unwrap_or_else(|| panic!("{id}: {value}"));
+                let sane = match read.metric {
+                    Metric::Perplexity => 1.0..1000.0,
+                    Metric::Score => 20.0..100.0,
+                    Metric::Recovery => 50.0..110.0,
+                };
+                assert!(sane.contains(&read.value), "{id}: {value}");
             }
+        }
+        assert!(ids.len() > 80, "{}", ids.len());
+    }
+
+    #[test]
+    fn every_source_has_a_title_an_address_and_a_protocol() {
+        for (id, entry, values) in entries() {
+            let read = published(&entry, &values[0]).unwrap();
+            assert!(read.source.len() > 10 && !read.source.contains("://"), "{id}: {}", read.source);
+            assert!(read.address.starts_with("https://") && !read.address.contains(' '), "{id}: {}", read.address);
+            assert!(
+                read.protocol.contains("change against") || read.metric == Metric::Recovery,
+                "{id}: {}",
+                read.protocol
+            );
+        }
+    }
+
+    #[test]
+    fn every_change_is_against_one_baseline_of_the_same_source() {
+        for (id, entry, values) in entries() {
+            let baseline = entry.get("baseline").and_then(Value::as_f64);
+            let read: Vec<Published> = values.iter().map(|value| published(&entry, value).unwrap()).collect();
+            match baseline {
+                Some(baseline) => {
+                    assert!(values.iter().all(|value| value.get("change").is_none()), "{id} says its changes twice");
+                    let said = if read[0].metric == Metric::Recovery { Some(100.0) } else { told(&read[0].protocol) };
+                    assert_eq!(said, Some(baseline), "{id}: {}", read[0].protocol);
+                    for one in &read {
+                        assert_eq!(one.change, Some(one.value - baseline), "{id}");
+                    }
+                }
+                // Published changes differ from one baseline by rounding alone.
+                None => {
+                    let against: Vec<f64> = read.iter().map(|one| one.value - one.change.unwrap()).collect();
+                    let near = |one: &f64| (one - against[0]).abs() <= 1e-4 * against[0];
+                    assert!(against.iter().all(near), "{id}: {against:?}");
+                }
+            }
+            for (value, one) in values.iter().zip(&read) {
+                if matches!(value["format"].as_str(), Some("fp16" | "bf16")) {
+                    assert_eq!(one.change, Some(0.0), "{id}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_source_of_a_model_and_format() {
+        let cases = [
+            ("meta-llama/Meta-Llama-3-8B", "iq2_xxs", Metric::Perplexity, 14.091782, 7.860148, "ggml-org/llama.cpp"),
+            ("meta-llama/Meta-Llama-3-8B", "int8", Metric::Perplexity, 6.258, 0.12, "mit-han-lab/smoothquant"),
+            ("meta-llama/Meta-Llama-3-8B", "nf4", Metric::Score, 62.5, -2.3, "An Empirical Study of LLaMA3"),
+            ("meta-llama/Llama-2-7b-hf", "gptq-4bit", Metric::Perplexity, 5.69, 0.22, "AWQ: Activation-aware"),
+            ("meta-llama/Llama-2-7b-hf", "bnb-int8", Metric::Perplexity, 5.22, 0.04, "Half-Quadratic"),
+            ("meta-llama/Llama-3.1-8B-Instruct", "fp8", Metric::Score, 73.44, -0.35, "model card of neuralmagic"),
+            ("meta-llama/Llama-3.1-8B-Instruct", "awq-4bit", Metric::Recovery, 94.34, -5.66, "NVIDIA/TensorRT-Model"),
+            ("mistralai/Mistral-7B-v0.1", "q4_k_m", Metric::Perplexity, 5.7539, 0.0615, "ggml-org/llama.cpp"),
+            ("facebook/opt-125m", "gptq-4bit-channel", Metric::Perplexity, 31.12, 3.47, "GPTQ: Accurate"),
+            ("Qwen/Qwen2-72B-Instruct", "gptq-8bit", Metric::Score, 80.7, -0.6, "Qwen documentation"),
+            ("deepseek-ai/DeepSeek-R1", "q4_k_m", Metric::Score, 82.7, -0.78, "Quantitative Analysis"),
+            ("deepseek-ai/DeepSeek-R1", "nvfp4", Metric::Score, 90.7, -0.1, "model card of nvidia"),
+            ("Qwen/Qwen3-8B", "nvfp4", Metric::Score, 64.01, -1.44, "intel/auto-round"),
+        ];
+        for (model, format, metric, value, change, source) in cases {
+            let found = quality(model, format);
+            let first = found.first().unwrap_or_else(|| panic!("{model} {format}"));
+            assert_eq!(first.metric, metric, "{model} {format}");
+            assert!((first.value - value).abs() < 1e-9, "{model} {format}: {first:?}");
+            assert!((first.change.unwrap() - change).abs() < 1e-9, "{model} {format}: {first:?}");
+            assert!(first.source.starts_with(source), "{model} {format}: {first:?}");
         }
     }
 
     #[test]
     fn spellings_of_one_model_are_one_model() {
         assert_eq!(quality("meta-llama/Llama-2-7b-hf", "q4_k_m"), quality("meta-llama/Llama-2-7b", "q4_k_m"));
-        assert_eq!(quality("meta-llama/Meta-Llama-3.1-8B-Instruct", "fp8").len(), 1);
+        assert_eq!(
+            quality("meta-llama/Meta-Llama-3.1-8B-Instruct", "fp8"),
+            quality("meta-llama/Llama-3.1-8B-Instruct", "fp8")
+        );
+        assert_eq!(quality("meta-llama/Llama-3.1-8B-Instruct", "fp8").len(), 2);
         assert!(quality("meta-llama/Llama-3.1-8B", "fp8").is_empty());
     }
 }

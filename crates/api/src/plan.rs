@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use plimsoll_facts::gguf::Gguf;
-use plimsoll_plan::engine::{Companion, Question, llamacpp, ollama, sglang, transformers, trtllm, vllm};
+use plimsoll_plan::engine::{Companion, Depth, Question, llamacpp, ollama, sglang, transformers, trtllm, vllm};
 use plimsoll_plan::{Card, Given, Plan, Rank, Remedy, State, Verdict, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Map, Value};
@@ -121,8 +121,8 @@ pub struct Prepared {
     pub assumptions: Vec<String>,
     /// What was measured on this machine, where a profile is at hand.
     pub profile: Option<Kept>,
-    /// Leaves out what needs other launches to be planned, where that is costly: [`Question::ledger_only`].
-    pub ledger_only: bool,
+    /// How much is to be worked out.
+    pub depth: Depth,
 }
 
 /// Answers a plan request.
@@ -201,7 +201,7 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         notes,
         assumptions,
         profile,
-        ledger_only: false,
+        depth: Depth::Whole,
     })
 }
 
@@ -342,59 +342,14 @@ pub fn run(prepared: &Prepared) -> Result<Plan, Error> {
     }
 }
 
-/// Applies the engine's rules like [`run`], without asking what would help where it does not fit: for many plans at once.
-///
-/// # Errors
-/// [`Error::Plan`] when the rules reject the question.
-pub fn outcome(prepared: &Prepared) -> Result<Plan, Error> {
-    if prepared.profile.is_some() {
-        return run(prepared);
-    }
-    ruled(prepared, &BARE)
-}
-
 /// Applies the engine's rules alone.
 pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
-    ruled(prepared, &FULL)
-}
-
-/// Each engine's rules.
-struct Rules {
-    trtllm: fn(&trtllm::Case<'_>) -> Result<Plan, plimsoll_plan::Error>,
-    vllm: fn(&vllm::Case<'_>) -> Result<Plan, plimsoll_plan::Error>,
-    sglang: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
-    llamacpp: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
-    ollama: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
-    transformers: fn(&Question<'_>) -> Result<Plan, plimsoll_plan::Error>,
-}
-
-/// With what would help.
-const FULL: Rules = Rules {
-    trtllm: trtllm::plan,
-    vllm: vllm::plan,
-    sglang: sglang::plan,
-    llamacpp: llamacpp::plan,
-    ollama: ollama::plan,
-    transformers: transformers::plan,
-};
-
-/// Without.
-const BARE: Rules = Rules {
-    trtllm: trtllm::outcome,
-    vllm: vllm::outcome,
-    sglang: sglang::outcome,
-    llamacpp: llamacpp::outcome,
-    ollama: ollama::outcome,
-    transformers: transformers::outcome,
-};
-
-fn ruled(prepared: &Prepared, rules: &Rules) -> Result<Plan, Error> {
     let Prepared { loaded, companions, cards, engine, version, options, given, .. } = prepared;
     let (model, version) = (&loaded.model, *version);
     let gguf = loaded.gguf.as_deref();
     let companions: Vec<Companion<'_>> = companions.iter().map(|(name, gguf)| Companion { name, gguf }).collect();
-    let ledger_only = prepared.ledger_only;
-    let question = Question { model, gguf, companions: &companions, cards, version, options, given, ledger_only };
+    let depth = prepared.depth;
+    let question = Question { model, gguf, companions: &companions, cards, version, options, given, depth };
     if gguf.is_some() && ![llamacpp::NAME, ollama::NAME].contains(engine) {
         return Err(plimsoll_plan::Error::Unsupported {
             engine,
@@ -411,11 +366,11 @@ fn ruled(prepared: &Prepared, rules: &Rules) -> Result<Plan, Error> {
         trtllm::NAME => {
             let options = trtllm::Options::from_map(options, version)?;
             let card = question.card(trtllm::NAME)?;
-            (rules.trtllm)(&trtllm::Case { model, card, version, options: &options, given })?
+            trtllm::plan_to(&trtllm::Case { model, card, version, options: &options, given }, depth)?
         }
-        sglang::NAME => (rules.sglang)(&question)?,
+        sglang::NAME => sglang::plan(&question)?,
         llamacpp::NAME => {
-            let mut plan = (rules.llamacpp)(&question)?;
+            let mut plan = llamacpp::plan(&question)?;
             // That only the header is at hand is no news to a plan.
             let said = gguf.iter().flat_map(|gguf| &gguf.notes).filter(|note| !note.contains("enough to plan by"));
             plan.notes.extend(said.cloned());
@@ -426,12 +381,12 @@ fn ruled(prepared: &Prepared, rules: &Rules) -> Result<Plan, Error> {
             }
             plan
         }
-        ollama::NAME => (rules.ollama)(&question)?,
-        transformers::NAME => (rules.transformers)(&question)?,
+        ollama::NAME => ollama::plan(&question)?,
+        transformers::NAME => transformers::plan(&question)?,
         _ => {
             let options = vllm::options::Options::from_map(options, version)?;
             let card = question.card("vllm")?;
-            (rules.vllm)(&vllm::Case { model, card, version, options: &options, given })?
+            vllm::plan_to(&vllm::Case { model, card, version, options: &options, given }, depth)?
         }
     })
 }

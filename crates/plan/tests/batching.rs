@@ -7,7 +7,7 @@ use plimsoll_plan::batching::{
     Batching, SglangBatching, SglangEviction, SglangPolicy, TensorRtLlmBatching, TensorRtLlmChunking,
     TensorRtLlmPolicy, VllmBatching, VllmPolicy,
 };
-use plimsoll_plan::engine::{Question, sglang, transformers, trtllm, vllm};
+use plimsoll_plan::engine::{Depth, Question, sglang, transformers, trtllm, vllm};
 use plimsoll_plan::{Card, Error, Given, Plan};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn plan(engine: &str, model: &Model, version: &str, options: &Value) -> Result<P
         version,
         options,
         given: &given,
-        ledger_only: false,
+        depth: Depth::Whole,
     };
     match engine {
         "vllm" => {

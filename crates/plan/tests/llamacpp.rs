@@ -3,7 +3,7 @@
 use plimsoll_facts::catalogue;
 use plimsoll_facts::gguf::{FileType, Gguf, from_model};
 use plimsoll_facts::model::Model;
-use plimsoll_plan::engine::{Companion, Question, flag, llamacpp};
+use plimsoll_plan::engine::{Companion, Depth, Question, flag, llamacpp};
 use plimsoll_plan::{Card, Error, Given, Item, Plan, State, Verdict, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn try_plan(file: &(Model, Gguf), cards: &[Card], build: u16, options: Value) ->
         version: Version::new(build, 0, 0),
         options: &options,
         given: &Given::default(),
-        ledger_only: false,
+        depth: Depth::Whole,
     })
 }
 
@@ -221,7 +221,7 @@ fn a_drafting_model_s_cache_grows_with_the_context() {
             version,
             options,
             given: &given,
-            ledger_only: false,
+            depth: Depth::Whole,
         })
         .expect("a plan")
     };

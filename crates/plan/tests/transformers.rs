@@ -1,7 +1,7 @@
 //! Calls of `generate`, planned: small tables of what each option does.
 
 use plimsoll_facts::model::Model;
-use plimsoll_plan::engine::{Question, transformers};
+use plimsoll_plan::engine::{Depth, Question, transformers};
 use plimsoll_plan::{Card, Error, Given, Item, Plan, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn plan_on(cards: &[Card], version: Version, options: &Value) -> Result<Plan, Er
         version,
         options,
         given: &given,
-        ledger_only: false,
+        depth: Depth::Whole,
     })
 }
 

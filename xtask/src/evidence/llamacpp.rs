@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use plimsoll_facts::catalogue;
 use plimsoll_facts::gguf::{FileType, from_model};
 use plimsoll_facts::model::{Model, read};
-use plimsoll_plan::engine::{Question, llamacpp};
+use plimsoll_plan::engine::{Depth, Question, llamacpp};
 use plimsoll_plan::{Card, Given, Plan, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Value, json};
@@ -258,7 +258,7 @@ fn launch(case: &Case) -> Result<Plan> {
         version,
         options: &options,
         given: &Given::default(),
-        ledger_only: false,
+        depth: Depth::Whole,
     };
     Ok(llamacpp::plan(&question)?)
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use plimsoll_facts::catalogue;
-use plimsoll_plan::engine::Question;
 use plimsoll_plan::engine::sglang::plan;
+use plimsoll_plan::engine::{Depth, Question};
 use plimsoll_plan::{Card, Given, Item, Plan, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Map, Value, json};
@@ -178,7 +178,7 @@ fn fill(
             given,
             gguf: None,
             companions: &[],
-            ledger_only: false,
+            depth: Depth::Whole,
         })
     };
     let full = planned(&Given { weights, ..Given::default() })?;

@@ -7,7 +7,7 @@ use plimsoll_facts::catalogue;
 use plimsoll_facts::model::Model;
 use plimsoll_facts::quant::{Format, recast_to};
 use plimsoll_facts::tensor::DType;
-use plimsoll_plan::engine::{llamacpp, ollama, sglang, trtllm};
+use plimsoll_plan::engine::{Depth, llamacpp, ollama, sglang, trtllm};
 use plimsoll_plan::{Batching, Item, Plan, Verdict};
 
 use super::answer::{ComparisonRow, PartAnswer, QualityAnswer, QualitySource};
@@ -153,7 +153,7 @@ impl<'r, 'd> Maker<'r, 'd> {
         }
         let settings = settings(place, &prepared, said);
         let base = Base::of(prepared, Some(place.model.clone()), self.desk);
-        let varied = base.at(&settings).map_err(|error| error.to_string())?;
+        let varied = base.at_depth(&settings, Depth::Outcome).map_err(|error| error.to_string())?;
         said.notes.extend(varied.notes);
         let prepared = varied.prepared;
         let plan = if prepared.inert.is_empty() {

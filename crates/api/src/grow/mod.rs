@@ -9,6 +9,7 @@ mod spec;
 mod words;
 
 use plimsoll_plan::State;
+use plimsoll_plan::engine::Depth;
 use plimsoll_units::Bytes;
 
 pub use request::{GrowRequest, VaryRequest};
@@ -151,7 +152,7 @@ fn shown(ground: &Ground<'_>, asked: &Asked) -> Result<Option<Varied>, Error> {
         for x in &asked.x.values {
             let (settings, batch, context) = place(asked, y, x);
             let tried = match ground {
-                Ground::Launch(base) => base.planned_at(&settings, batch, context, false).map(Some),
+                Ground::Launch(base) => base.planned_at(&settings, batch, context, Depth::Outcome).map(Some),
                 Ground::Bare(bare) => bare.need_at(&settings, batch, context).map(|_| None),
             };
             match tried {
@@ -169,7 +170,7 @@ fn common(ground: &Ground<'_>, asked: &Asked, first: &Varied) -> Vec<String> {
     let last = match (ground, asked.x.values.last()) {
         (Ground::Launch(base), Some(x)) => {
             let (settings, batch, context) = place(asked, y, x);
-            base.planned_at(&settings, batch, context, true).ok()
+            base.planned_at(&settings, batch, context, Depth::Ledger).ok()
         }
         (Ground::Launch(_) | Ground::Bare(_), _) => None,
     };

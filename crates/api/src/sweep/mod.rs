@@ -28,6 +28,7 @@ use std::fmt::{self, Write};
 use std::sync::{Arc, RwLock};
 
 use plimsoll_facts::catalogue;
+use plimsoll_plan::engine::Depth;
 use plimsoll_plan::{Item, Plan, Verdict};
 use serde_json::json;
 
@@ -179,14 +180,14 @@ impl<'d> Sweep<'d> {
             let row = |batch: &u64| {
                 let mut settings = settings.clone();
                 settings.push(Setting::new(Knob::Batch, *batch));
-                match found.outcome(&settings) {
+                match found.at_depth(&settings, Depth::Outcome) {
                     Ok(varied) => empty.planned(&varied).loaded(&varied, *batch),
                     Err(error) => empty.refused(*batch, &Arc::from(error.to_string())),
                 }
             };
             return self.request.batch.iter().map(row).collect();
         }
-        match found.outcome(&settings) {
+        match found.at_depth(&settings, Depth::Outcome) {
             Ok(varied) => {
                 let planned = empty.planned(&varied);
                 self.request.batch.iter().map(|batch| planned.loaded(&varied, *batch)).collect()

@@ -23,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use plimsoll_plan::Plan;
+use plimsoll_plan::engine::Depth;
 
 pub use knob::Knob;
 pub(crate) use need::allocates;
@@ -32,7 +33,7 @@ pub use values::MOST_VALUES;
 pub(crate) use model::loaded;
 pub(crate) use shapes::Shapes;
 
-use crate::plan::{Prepared, outcome, prepare, run};
+use crate::plan::{Prepared, prepare, run};
 use crate::{Desk, Error, PlanRequest};
 
 /// A value of a knob.
@@ -149,29 +150,23 @@ impl<'d> Base<'d> {
     /// # Errors
     /// [`Error::Request`] for a knob that the engine or the model does not have; the engine's own refusals of a value.
     pub fn at(&self, settings: &[Setting]) -> Result<Varied, Error> {
-        let (prepared, notes) = self.set(settings)?;
-        let plan = run(&prepared)?;
-        Ok(Varied { prepared, plan, notes })
+        self.at_depth(settings, Depth::Whole)
     }
 
-    /// Plans like [`Base::at`], without asking what would help where it does not fit: for many points.
+    /// Plans like [`Base::at`], to a depth: for many points.
     ///
     /// # Errors
     /// Those of [`Base::at`].
-    pub fn outcome(&self, settings: &[Setting]) -> Result<Varied, Error> {
+    pub fn at_depth(&self, settings: &[Setting], depth: Depth) -> Result<Varied, Error> {
         let (prepared, notes) = self.set(settings)?;
-        let plan = outcome(&prepared)?;
-        Ok(Varied { prepared, plan, notes })
+        planned(Prepared { depth, ..prepared }, notes)
     }
 
-    /// Plans like [`Base::at`] with every layer on the GPUs, where the engine would otherwise move some away; `ledger_only` leaves
-    /// out what [`Need`] does not look at.
-    pub(crate) fn whole(&self, settings: &[Setting], ledger_only: bool) -> Result<Varied, Error> {
+    /// Plans like [`Base::at_depth`] with every layer on the GPUs, where the engine would otherwise move some away.
+    pub(crate) fn on_gpu(&self, settings: &[Setting], depth: Depth) -> Result<Varied, Error> {
         let (mut prepared, mut notes) = self.set(settings)?;
         notes.extend(knob::all_on_gpu(&mut prepared));
-        prepared.ledger_only = ledger_only;
-        let plan = run(&prepared)?;
-        Ok(Varied { prepared, plan, notes })
+        planned(Prepared { depth, ..prepared }, notes)
     }
 
     /// Puts settings into the launch.
@@ -200,6 +195,12 @@ impl<'d> Base<'d> {
         knob::settle(&mut prepared, context);
         Ok((prepared, notes))
     }
+}
+
+/// Plans a launch with its settings in it.
+fn planned(prepared: Prepared, notes: Vec<String>) -> Result<Varied, Error> {
+    let plan = run(&prepared)?;
+    Ok(Varied { prepared, plan, notes })
 }
 
 #[cfg(test)]

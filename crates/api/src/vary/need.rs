@@ -1,7 +1,7 @@
 //! What does a batch need? Weights, activations, runtime and KV cache of so many sequences of a length, beside the most that
 //! the engine gives them.
 
-use plimsoll_plan::engine::{llamacpp, ollama, transformers};
+use plimsoll_plan::engine::{Depth, llamacpp, ollama, transformers};
 use plimsoll_plan::{Growth, Item, Ledger, Plan, Rank, State, Verdict};
 use plimsoll_units::Bytes;
 
@@ -264,21 +264,21 @@ impl Base<'_> {
     /// # Errors
     /// Those of [`Base::at`].
     pub fn need_at(&self, settings: &[Setting], batch: u64, context: u64) -> Result<Need, Error> {
-        Ok(need(&self.planned_at(settings, batch, context, true)?, batch, context))
+        Ok(need(&self.planned_at(settings, batch, context, Depth::Ledger)?, batch, context))
     }
 
-    /// Plans what [`Base::need_at`] is about.
+    /// Plans what [`Base::need_at`] is about, to a depth of one's own.
     pub(crate) fn planned_at(
         &self,
         settings: &[Setting],
         batch: u64,
         context: u64,
-        ledger_only: bool,
+        depth: Depth,
     ) -> Result<Varied, Error> {
         let mut all: Vec<Setting> =
             settings.iter().filter(|at| !matches!(at.knob, Knob::Context | Knob::Batch)).cloned().collect();
         all.push(Setting { knob: Knob::Context, value: Value::Number(context) });
         all.push(Setting { knob: Knob::Batch, value: Value::Number(batch) });
-        self.whole(&all, ledger_only)
+        self.on_gpu(&all, depth)
     }
 }

@@ -2,7 +2,7 @@
 
 use plimsoll_facts::gguf::Gguf;
 use plimsoll_facts::model::Model;
-use plimsoll_plan::engine::{Question, llamacpp, sglang, transformers, trtllm, vllm};
+use plimsoll_plan::engine::{Depth, Question, llamacpp, sglang, transformers, trtllm, vllm};
 use plimsoll_plan::{Card, Error, Given, Plan, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub fn plan_file(model: &Model, gguf: Option<&Gguf>, engine: &str, options: &Val
         version,
         options: map,
         given: &given,
-        ledger_only: false,
+        depth: Depth::Whole,
     };
     match engine {
         "vllm" => {

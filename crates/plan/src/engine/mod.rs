@@ -25,6 +25,22 @@ pub struct Companion<'a> {
     pub gguf: &'a Gguf,
 }
 
+/// How much of a plan is worked out. Ledgers, budgets and the verdict are the same at every depth; what lies deeper needs
+/// other launches to be planned beside the one in question, and costs accordingly.
+///
+/// The depths are ordered: a deeper one holds all that a shallower one does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// What the launch takes and whether it fits. Where the longest context is searched for (llama.cpp, Ollama, Transformers),
+    /// the launch's own stands in its place.
+    Ledger,
+    /// With the longest context that fits.
+    Outcome,
+    /// With what would help where it does not fit.
+    #[default]
+    Whole,
+}
+
 /// A launch to plan, as every engine can be asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -42,9 +58,8 @@ pub struct Question<'a> {
     pub options: &'a Map<String, Value>,
     /// What the user knows.
     pub given: &'a Given,
-    /// Leaves out what needs other launches to be planned (the longest context, remedies) where the engine's plan is costly:
-    /// for many launches at once.
-    pub ledger_only: bool,
+    /// How much is to be worked out.
+    pub depth: Depth,
 }
 
 impl<'a> Question<'a> {

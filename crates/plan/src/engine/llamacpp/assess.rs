@@ -10,8 +10,8 @@ use super::ledger::{self, Beside};
 use super::options::{GpuLayers, Options, SplitMode, unsupported};
 use super::rules::Rules;
 use super::{NAME, fit, launch, log, solve};
-use crate::engine::{Companion, Question};
-use crate::{Card, Error, Item, Kv, KvGroup, Logged, Margin, Parallel, Plan, Rank, Refusal, Remedy, Verdict};
+use crate::engine::{Companion, Depth, Question};
+use crate::{Card, Error, Item, Kv, KvGroup, Logged, Margin, Parallel, Plan, Rank, Refusal, Verdict};
 
 /// The most GPUs that are planned (the engine takes 16).
 const MAX_GPUS: usize = 16;
@@ -42,18 +42,6 @@ pub struct Case<'a> {
 /// # Errors
 /// [`Error`] when the file or a flag cannot be understood.
 pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, solve::remedies)
-}
-
-/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
-///
-/// # Errors
-/// Those of [`plan`].
-pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, |_| Vec::new())
-}
-
-fn planned(question: &Question<'_>, help: fn(&Case<'_>) -> Vec<Remedy>) -> Result<Plan, Error> {
     let mut options = Options::from_map(question.options, question.version)?;
     let made;
     let gguf = match question.gguf {
@@ -67,7 +55,7 @@ fn planned(question: &Question<'_>, help: fn(&Case<'_>) -> Vec<Remedy>) -> Resul
     let case = Case::new(question, options, gguf)?;
     let laid = case.site.lay(&case.trial, false);
     let laid = laid.map_err(|refusal| unsupported(question.version, refusal.message))?;
-    Ok(written(question, &case, &laid, help))
+    Ok(written(question, &case, &laid))
 }
 
 impl<'a> Case<'a> {
@@ -262,8 +250,8 @@ fn margin(rank: &Rank, card: &Card) -> Margin {
 }
 
 /// Writes the answer down.
-fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid, help: fn(&Case<'_>) -> Vec<Remedy>) -> Plan {
-    let site = &case.site;
+fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid) -> Plan {
+    let (site, depth) = (&case.site, question.depth);
     let ranks: Vec<Rank> = if site.cards.is_empty() {
         vec![idle(question)]
     } else {
@@ -289,16 +277,16 @@ fn written(question: &Question<'_>, case: &Case<'_>, laid: &Laid, help: fn(&Case
                 scarcest,
                 site.free.get(scarcest).map_or(Bytes::ZERO, |free| free.bytes),
             )),
-            remedies: if question.ledger_only { Vec::new() } else { help(case) },
+            remedies: if depth == Depth::Whole { solve::remedies(case) } else { Vec::new() },
         }
     };
-    let longest = if question.ledger_only { laid.context.tokens_seq } else { solve::longest(case, &case.trial) };
+    let longest = if depth == Depth::Ledger { laid.context.tokens_seq } else { solve::longest(case, &case.trial) };
     let served = solve::served(case, longest);
     let context = &laid.context;
     let flash = if laid.compute.flash || context.flash == Flash::Off { context.flash } else { Flash::Off };
     let mut notes = case.notes.clone();
     notes.extend(remarks(case, laid, longest));
-    if fits && margin.low < 0 && !question.ledger_only {
+    if fits && margin.low < 0 && depth != Depth::Ledger {
         notes.push(solve::borderline(case, laid));
     }
     let count = u32::try_from(ranks.len()).unwrap_or(1);

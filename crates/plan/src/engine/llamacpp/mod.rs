@@ -46,11 +46,3 @@ pub const KEYS: [&str; 2] = ["file_type", "program"];
 pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
     assess::plan(question)
 }
-
-/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
-///
-/// # Errors
-/// Those of [`plan`].
-pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
-    assess::outcome(question)
-}

@@ -6,23 +6,14 @@ use serde_json::{Map, Value};
 use super::decide::{Decision, Settled};
 use super::options::CacheType;
 use super::rules::{self, Generation};
-use crate::engine::Question;
+use crate::engine::{Question, llamacpp};
 use crate::{Card, Error, Plan};
-
-/// llama.cpp's rules, with remedies or without.
-pub type Rules = fn(&Question<'_>) -> Result<Plan, Error>;
 
 /// Plans what is really allocated.
 ///
 /// # Errors
 /// As llama.cpp's rules.
-pub fn plan(
-    question: &Question<'_>,
-    gguf: &Gguf,
-    settled: &Settled<'_>,
-    decision: &Decision,
-    rules: Rules,
-) -> Result<Plan, Error> {
+pub fn plan(question: &Question<'_>, gguf: &Gguf, settled: &Settled<'_>, decision: &Decision) -> Result<Plan, Error> {
     let cards: Vec<Card> = decision
         .cards
         .iter()
@@ -37,7 +28,7 @@ pub fn plan(
         options: &options,
         ..*question
     };
-    rules(&question)
+    llamacpp::plan(&question)
 }
 
 /// Source: Ollama at fb3076099, `llm/llama_server.go` (the flags of `llama-server`); 0.29, `runner/llamarunner/runner.go`.

@@ -18,7 +18,7 @@ pub mod tag;
 use plimsoll_facts::gguf::{FileType, Gguf, from_model};
 use plimsoll_units::{Bytes, Estimate, Source};
 
-use crate::engine::{Question, llamacpp};
+use crate::engine::{Depth, Question};
 use crate::{Error, Item, Ledger, Plan, Remedy, Verdict, Version};
 use decide::{Decision, Settled};
 use options::Options;
@@ -38,18 +38,6 @@ pub const KEYS: [&str; 2] = ["adapters", "model_name"];
 /// # Errors
 /// [`Error`] for options that are none, a model that llama.cpp does not know, or a file that lacks what is needed.
 pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, llamacpp::plan)
-}
-
-/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
-///
-/// # Errors
-/// Those of [`plan`].
-pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, llamacpp::outcome)
-}
-
-fn planned(question: &Question<'_>, inner: llama::Rules) -> Result<Plan, Error> {
     let options = Options::from_map(question.options)?;
     let (made, mut assumptions) = match question.gguf {
         Some(_) => (None, Vec::new()),
@@ -71,7 +59,7 @@ fn planned(question: &Question<'_>, inner: llama::Rules) -> Result<Plan, Error> 
         Generation::LayoutByMeasure => settled.by_layout(Some(graph(question, gguf, &settled)?)),
         Generation::LlamaServer => settled.by_server(),
     };
-    let plan = llama::plan(question, gguf, &settled, &decision, inner)?;
+    let plan = llama::plan(question, gguf, &settled, &decision)?;
     Ok(written(question, &settled, &decision, plan))
 }
 
@@ -99,7 +87,8 @@ fn graph(question: &Question<'_>, gguf: &Gguf, settled: &Settled<'_>) -> Result<
     let all = settled.sizes.layers.len() as u64 + 1;
     let first = (0..settled.free.len()).max_by_key(|at| settled.free[*at]).unwrap_or(0);
     let decision = Decision { cards: vec![first], layers: Some(all), ..Decision::default() };
-    let plan = llama::plan(question, gguf, settled, &decision, llamacpp::outcome)?;
+    let question = Question { depth: Depth::Ledger, ..*question };
+    let plan = llama::plan(&question, gguf, settled, &decision)?;
     Ok(plan.ranks.first().map_or(0, |rank| rank.ledger.bytes(Item::Activation).get()))
 }
 

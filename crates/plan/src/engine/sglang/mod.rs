@@ -19,9 +19,9 @@ use plimsoll_units::Bytes;
 use self::assess::{Assessed, Case, assess};
 use self::options::Options;
 use self::pools::Refused;
-use crate::engine::Question;
+use crate::engine::{Depth, Question};
 use crate::growth::{Growth, Pool, Steps};
-use crate::{Batching, Error, Kv, KvGroup, Margin, Plan, Refusal, Remedy, Verdict, Version};
+use crate::{Batching, Error, Kv, KvGroup, Margin, Plan, Refusal, Verdict, Version};
 
 /// The engine's name in answers.
 pub const NAME: &str = "sglang";
@@ -37,24 +37,12 @@ pub const KEYS: [&str; 2] = ["env", "model"];
 /// # Errors
 /// Every variant of [`Error`]; not fitting is no error but a [`Verdict`].
 pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, remedy::remedies)
-}
-
-/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
-///
-/// # Errors
-/// Those of [`plan`].
-pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, |_, _| Vec::new())
-}
-
-fn planned(question: &Question<'_>, help: fn(&Case<'_>, &Assessed) -> Vec<Remedy>) -> Result<Plan, Error> {
     let version = question.version.clamp(OLDEST, NEWEST);
     let options = Options::from_map(question.options, version)?;
     let card = question.card(NAME)?;
     let case = Case { model: question.model, card, version, options: &options, given: question.given };
     let assessed = assess(&case)?;
-    let verdict = verdict(&case, &assessed, help);
+    let verdict = verdict(&case, &assessed, question.depth);
     Ok(Plan { version: question.version, ..written(&case, assessed, verdict) })
 }
 
@@ -75,7 +63,7 @@ fn least(assessed: &Assessed) -> f64 {
 /// Says whether the launch starts and serves and, where it does not, which way to move.
 ///
 /// Two shortages want opposite moves: too little for the pools (raise the fraction), too little beside them (lower it).
-fn verdict(case: &Case<'_>, assessed: &Assessed, help: fn(&Case<'_>, &Assessed) -> Vec<Remedy>) -> Verdict {
+fn verdict(case: &Case<'_>, assessed: &Assessed, depth: Depth) -> Verdict {
     let share = &assessed.shares[assessed.scarcest];
     let gpus = assessed.resolved.parallel.gpus();
     let spare = share.rest[1] - least(assessed);
@@ -97,7 +85,7 @@ fn verdict(case: &Case<'_>, assessed: &Assessed, help: fn(&Case<'_>, &Assessed) 
         short_by: Bytes::from_f64(short),
         binding: binding.to_owned(),
         refusal: refusal(assessed),
-        remedies: help(case, assessed),
+        remedies: if depth == Depth::Whole { remedy::remedies(case, assessed) } else { Vec::new() },
     }
 }
 

@@ -38,7 +38,7 @@ fn asked(model: &Model, card: &Card, version: &str, options: Value, given: Given
         given: &given,
         gguf: None,
         companions: &[],
-        ledger_only: false,
+        depth: Depth::Whole,
     })
 }
 

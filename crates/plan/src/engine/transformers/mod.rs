@@ -18,7 +18,7 @@ mod weights;
 
 use plimsoll_units::{Bytes, Estimate, Source};
 
-use crate::engine::Question;
+use crate::engine::{Depth, Question};
 use crate::{Error, Item, Kv, KvGroup, Ledger, Logged, Margin, Parallel, Plan, Rank, Remedy, Verdict, Version};
 use launch::Launch;
 use rank::{Moment, Placement};
@@ -38,22 +38,12 @@ pub const KEYS: [&str; 0] = [];
 /// [`Error::Flag`] and [`Error::Request`] for options that are none or contradict one another, or that the cache class
 /// refuses.
 pub fn plan(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, verdict::remedies)
-}
-
-/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
-///
-/// # Errors
-/// Those of [`plan`].
-pub fn outcome(question: &Question<'_>) -> Result<Plan, Error> {
-    planned(question, |_| Vec::new())
-}
-
-fn planned(question: &Question<'_>, help: fn(&Launch<'_>) -> Vec<Remedy>) -> Result<Plan, Error> {
     let launch = Launch::new(question)?;
     let outcome = Outcome::of(&launch)?;
-    let longest = if question.ledger_only { launch.total() } else { verdict::longest(&launch) };
-    let remedies = if outcome.fits() || question.ledger_only { Vec::new() } else { help(&launch) };
+    let depth = question.depth;
+    let longest = if depth == Depth::Ledger { launch.total() } else { verdict::longest(&launch) };
+    let helps = depth == Depth::Whole && !outcome.fits();
+    let remedies = if helps { verdict::remedies(&launch) } else { Vec::new() };
     Ok(outcome.plan(&launch, longest, remedies))
 }
 

@@ -26,6 +26,7 @@ pub use keys::{ALIASES, INERT_KEYS, KEYS, UNCOUNTED_KEYS};
 pub use options::{KvDtype, Options, Quantization, canonical, is_known};
 pub use rules::{Backend, DEFAULT_VERSION, MaxTokens, Rounding, Rules, default_backend, rules};
 
+use crate::engine::Depth;
 use crate::growth::{Growth, Pool};
 use crate::{Batching, Card, Entry, Error, Formula, Given, Item, Kv, Ledger, Plan, Rank, Remedy, Verdict, Version};
 use launch::Launch;
@@ -49,25 +50,25 @@ pub struct Case<'a> {
     pub given: &'a Given,
 }
 
-/// Plans a launch.
+/// Plans a launch as deep as it goes.
 ///
 /// # Errors
 /// [`Error::Uneven`] and [`Error::Request`] when it contradicts itself, [`Error::Unsupported`] for what the release
 /// cannot run.
 pub fn plan(case: &Case<'_>) -> Result<Plan, Error> {
-    let (mut plan, launch) = planned(case)?;
-    if let Verdict::DoesNotFit { remedies, .. } = &mut plan.verdict {
-        *remedies = verdict::remedies(case, &launch);
-    }
-    Ok(plan)
+    plan_to(case, Depth::Whole)
 }
 
-/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
+/// Plans a launch to a depth.
 ///
 /// # Errors
 /// Those of [`plan`].
-pub fn outcome(case: &Case<'_>) -> Result<Plan, Error> {
-    planned(case).map(|(plan, _)| plan)
+pub fn plan_to(case: &Case<'_>, depth: Depth) -> Result<Plan, Error> {
+    let (mut plan, launch) = planned(case)?;
+    if let (Verdict::DoesNotFit { remedies, .. }, Depth::Whole) = (&mut plan.verdict, depth) {
+        *remedies = verdict::remedies(case, &launch);
+    }
+    Ok(plan)
 }
 
 /// Returns what would make a borderline launch safe: changes with which it fits at both ends of its interval.

@@ -6,7 +6,8 @@ use super::launch::Launch;
 use super::options::{KvDtype, Options, Quantization};
 use super::pool::{self, Pool};
 use super::rules::Backend;
-use super::{Case, Joint, Stage, outcome};
+use super::{Case, Joint, Stage, plan_to};
+use crate::engine::Depth;
 use crate::{Item, Logged, Margin, Plan, Rank, Refusal, Remedy, State, Verdict};
 use plimsoll_facts::tensor::DType;
 
@@ -208,7 +209,7 @@ pub(super) fn safer(case: &Case<'_>, launch: &Launch<'_>) -> Vec<Remedy> {
 /// Every change with its outcome.
 fn tried(case: &Case<'_>, launch: &Launch<'_>, suffices: impl Fn(&Plan) -> bool) -> Vec<Remedy> {
     let outcomes = changes(launch).into_iter().filter_map(|(change, flags, cost, options)| {
-        let plan = outcome(&Case { options: &options, ..*case }).ok()?;
+        let plan = plan_to(&Case { options: &options, ..*case }, Depth::Outcome).ok()?;
         Some(Remedy {
             change,
             flags,

@@ -20,6 +20,7 @@ use plimsoll_units::Bytes;
 
 use self::assess::Assessed;
 use self::options::Options;
+use crate::engine::Depth;
 use crate::{Batching, Card, Error, Given, Growth, Kv, KvGroup, Margin, Plan, Refusal, Remedy, Verdict, Version};
 
 /// A launch to plan.
@@ -37,25 +38,21 @@ pub struct Case<'a> {
     pub given: &'a Given,
 }
 
-/// Plans a launch.
+/// Plans a launch as deep as it goes.
 ///
 /// # Errors
 /// Every variant of [`Error`]; not fitting is no error but a [`Verdict`].
 pub fn plan(case: &Case<'_>) -> Result<Plan, Error> {
-    planned(case, remedy::remedies)
+    plan_to(case, Depth::Whole)
 }
 
-/// Plans a launch without asking what would help where it does not fit, which takes most of the time then.
+/// Plans a launch to a depth.
 ///
 /// # Errors
 /// Those of [`plan`].
-pub fn outcome(case: &Case<'_>) -> Result<Plan, Error> {
-    planned(case, |_, _| Vec::new())
-}
-
-fn planned(case: &Case<'_>, help: fn(&Case<'_>, &Assessed) -> Vec<Remedy>) -> Result<Plan, Error> {
+pub fn plan_to(case: &Case<'_>, depth: Depth) -> Result<Plan, Error> {
     let assessed = assess::assess(case)?;
-    let verdict = verdict(case, &assessed, help);
+    let verdict = verdict(case, &assessed, depth);
     let launch = render::launch(case);
     let batching = batching::batching(case.options, &assessed)?;
     let plan = written(case, assessed, verdict, launch);
@@ -71,7 +68,7 @@ pub fn safer(case: &Case<'_>) -> Result<Vec<Remedy>, Error> {
 }
 
 /// Says whether the launch starts and, where it does not, what would help.
-fn verdict(case: &Case<'_>, assessed: &Assessed, help: fn(&Case<'_>, &Assessed) -> Vec<Remedy>) -> Verdict {
+fn verdict(case: &Case<'_>, assessed: &Assessed, depth: Depth) -> Verdict {
     let rank = &assessed.ranks[assessed.scarcest];
     let needed = Bytes::new(assessed.kv.needed);
     let gpus = assessed.resolved.parallel.gpus();
@@ -95,7 +92,7 @@ fn verdict(case: &Case<'_>, assessed: &Assessed, help: fn(&Case<'_>, &Assessed) 
         },
         binding: binding.to_owned(),
         refusal: if rank.ledger.weights() > rank.total { Some(loading()) } else { assessed.kv.refusal.clone() },
-        remedies: help(case, assessed),
+        remedies: if depth == Depth::Whole { remedy::remedies(case, assessed) } else { Vec::new() },
     }
 }
 

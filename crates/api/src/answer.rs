@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use plimsoll_plan::{Item, Section};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -138,6 +139,13 @@ pub struct EntryAnswer {
     /// What a reader should know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<Cow<'static, str>>,
+}
+
+impl EntryAnswer {
+    /// Returns the part of a rank's memory to which the line belongs; `None` for an item that is not known here.
+    pub fn section(&self) -> Option<Section> {
+        Item::named(&self.item).map(Item::section)
+    }
 }
 
 /// The KV cache's capacity.

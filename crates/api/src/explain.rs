@@ -35,7 +35,7 @@ pub struct Explanation {
 pub fn explain(request: &PlanRequest, item: &str, desk: &Desk<'_>) -> Result<Explanation, Error> {
     let plan = run(&prepare(request, desk)?)?;
     let wanted = item.trim().to_ascii_lowercase().replace('-', "_");
-    let Some(found) = Item::ALL.into_iter().find(|known| known.name() == wanted) else {
+    let Some(found) = Item::named(&wanted) else {
         return Err(unknown(item, &plan));
     };
     let Some(entry) = plan.ranks.get(plan.scarcest).and_then(|rank| rank.ledger.entry(found)) else {

@@ -44,6 +44,7 @@ pub use grow::{GrowRequest, VaryRequest, grow};
 pub use inspect::{catalogue, inspect};
 pub use ollama::Modelfile;
 pub use plan::{plan, prepare};
+pub use plimsoll_plan::Section;
 pub use plimsoll_study::{log, profile};
 pub use reconcile::{ReconcileAnswer, ReconcileRequest, reconcile};
 pub use request::{GivenRequest, GpuRequest, InspectRequest, PlanRequest};

@@ -112,21 +112,68 @@ impl Item {
         }
     }
 
+    /// Returns the item of a name, where there is one.
+    pub fn named(name: &str) -> Option<Item> {
+        Item::ALL.into_iter().find(|item| item.name() == name)
+    }
+
+    /// Returns the part of a rank's memory to which the item belongs.
+    pub const fn section(self) -> Section {
+        match self {
+            Item::WeightsEmbedding
+            | Item::WeightsAttention
+            | Item::WeightsRecurrent
+            | Item::WeightsMlp
+            | Item::WeightsExperts
+            | Item::WeightsNorm
+            | Item::WeightsLmHead
+            | Item::WeightsTower
+            | Item::WeightsDraft
+            | Item::WeightsExtra => Section::Weights,
+            Item::Activation => Section::Activations,
+            Item::RuntimeBuffers | Item::RuntimeDecoder | Item::RuntimeNonTorch | Item::Context | Item::Comms => {
+                Section::Runtime
+            }
+            Item::Graphs => Section::Graphs,
+            Item::Kv => Section::Kv,
+            Item::Reserve => Section::Reserve,
+        }
+    }
+
     /// Whether the item is part of the weights.
     pub const fn is_weights(self) -> bool {
-        matches!(
-            self,
-            Item::WeightsEmbedding
-                | Item::WeightsAttention
-                | Item::WeightsRecurrent
-                | Item::WeightsMlp
-                | Item::WeightsExperts
-                | Item::WeightsNorm
-                | Item::WeightsLmHead
-                | Item::WeightsTower
-                | Item::WeightsDraft
-                | Item::WeightsExtra
-        )
+        matches!(self.section(), Section::Weights)
+    }
+}
+
+/// A part of a rank's memory, in the order in which a bar shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// The weights, copies of them among them.
+    Weights,
+    /// The peak of one forward pass.
+    Activations,
+    /// What the engine, its libraries and the driver keep.
+    Runtime,
+    /// Captured graphs.
+    Graphs,
+    /// The KV cache.
+    Kv,
+    /// What is left alone.
+    Reserve,
+}
+
+impl Section {
+    /// Returns the name in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Section::Weights => "weights",
+            Section::Activations => "activations",
+            Section::Runtime => "runtime",
+            Section::Graphs => "graphs",
+            Section::Kv => "kv",
+            Section::Reserve => "reserve",
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod version;
 pub use batching::Batching;
 pub use error::Error;
 pub use growth::Growth;
-pub use ledger::{Entry, Formula, Item, Ledger};
+pub use ledger::{Entry, Formula, Item, Ledger, Section};
 pub use parallel::Parallel;
 pub use plan::{Card, Given, Kv, KvGroup, Logged, Margin, Plan, Rank, Refusal, Remedy, State, Verdict};
 pub use version::Version;

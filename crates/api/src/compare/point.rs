@@ -8,7 +8,7 @@ use plimsoll_facts::model::Model;
 use plimsoll_facts::quant::{Format, recast_to};
 use plimsoll_facts::tensor::DType;
 use plimsoll_plan::engine::{Depth, llamacpp, ollama, sglang, trtllm};
-use plimsoll_plan::{Batching, Item, Plan, Verdict};
+use plimsoll_plan::{Batching, Plan, Section, Verdict};
 
 use super::answer::{ComparisonRow, PartAnswer, QualityAnswer, QualitySource};
 use super::request::{ComparisonRequest, Place};
@@ -310,36 +310,12 @@ fn planned(row: &mut ComparisonRow, plan: &Plan) {
     row.weights_bytes = Some(rank.ledger.weights().get());
     row.kv_budget_bytes = Some(rank.kv_budget.bytes.get());
     row.short_bytes = rank.short.get();
-    let mut parts: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut parts: BTreeMap<Section, u64> = BTreeMap::new();
     for entry in &rank.ledger.entries {
-        let bytes = parts.entry(part(entry.item)).or_default();
+        let bytes = parts.entry(entry.item.section()).or_default();
         *bytes = bytes.saturating_add(entry.size.bytes.get());
     }
-    row.parts = parts.into_iter().map(|(at, bytes)| PartAnswer { part: PARTS[at].into(), bytes }).collect();
-}
-
-/// The parts of a rank's memory, in the order of a bar.
-const PARTS: [&str; 6] = ["weights", "activations", "runtime", "graphs", "kv", "reserve"];
-
-/// The part to which an item belongs.
-const fn part(item: Item) -> usize {
-    match item {
-        Item::Activation => 1,
-        Item::RuntimeBuffers | Item::RuntimeDecoder | Item::RuntimeNonTorch | Item::Context | Item::Comms => 2,
-        Item::Graphs => 3,
-        Item::Kv => 4,
-        Item::Reserve => 5,
-        Item::WeightsEmbedding
-        | Item::WeightsAttention
-        | Item::WeightsRecurrent
-        | Item::WeightsMlp
-        | Item::WeightsExperts
-        | Item::WeightsNorm
-        | Item::WeightsLmHead
-        | Item::WeightsTower
-        | Item::WeightsDraft
-        | Item::WeightsExtra => 0,
-    }
+    row.parts = parts.into_iter().map(|(section, bytes)| PartAnswer { part: section.name().into(), bytes }).collect();
 }
 
 /// Tokens that one step computes at most.

@@ -2,7 +2,7 @@
 //! the engine gives them.
 
 use plimsoll_plan::engine::{Depth, llamacpp, ollama, transformers};
-use plimsoll_plan::{Growth, Item, Ledger, Plan, Rank, State, Verdict};
+use plimsoll_plan::{Growth, Item, Ledger, Plan, Rank, Section, State, Verdict};
 use plimsoll_units::Bytes;
 
 use super::{Base, Knob, Setting, Value, Varied};
@@ -103,29 +103,14 @@ impl Fixed {
     fn of(ledger: &Ledger) -> Fixed {
         let mut fixed = Fixed { weights: Bytes::ZERO, activations: Part::default(), runtime: Part::default() };
         for entry in &ledger.entries {
-            let part = match entry.item {
-                Item::Kv | Item::Reserve => continue,
-                item if item.is_weights() => {
+            let part = match entry.item.section() {
+                Section::Kv | Section::Reserve => continue,
+                Section::Weights => {
                     fixed.weights += entry.size.bytes;
                     continue;
                 }
-                Item::Activation => &mut fixed.activations,
-                Item::RuntimeBuffers
-                | Item::RuntimeDecoder
-                | Item::RuntimeNonTorch
-                | Item::Context
-                | Item::Graphs
-                | Item::Comms
-                | Item::WeightsEmbedding
-                | Item::WeightsAttention
-                | Item::WeightsRecurrent
-                | Item::WeightsMlp
-                | Item::WeightsExperts
-                | Item::WeightsNorm
-                | Item::WeightsLmHead
-                | Item::WeightsTower
-                | Item::WeightsDraft
-                | Item::WeightsExtra => &mut fixed.runtime,
+                Section::Activations => &mut fixed.activations,
+                Section::Runtime | Section::Graphs => &mut fixed.runtime,
             };
             part.low += entry.size.low;
             part.bytes += entry.size.bytes;

@@ -1,7 +1,7 @@
 //! Where does the memory go? One bar for each rank's ledger, equal ranks in one.
 
-use plimsoll_api::PlanAnswer;
 use plimsoll_api::answer::{EntryAnswer, RankAnswer};
+use plimsoll_api::{PlanAnswer, Section};
 
 use super::caption;
 use crate::figure::{Axis, Bar, Bars, Body, Figure, Limit, Part, Series, Tone, Unit};
@@ -104,13 +104,13 @@ fn thin(rows: &mut Vec<Alike<'_>>) -> usize {
 fn parts(entries: &[EntryAnswer]) -> Vec<Part> {
     let mut sums = [0u64; PARTS.len()];
     for entry in entries {
-        let at = match entry.item.as_ref() {
-            "activation" => 1,
-            "graphs" => 3,
-            "kv" => 4,
-            "reserve" => ALONE,
-            item if item.starts_with("weights") => 0,
-            _ => 2,
+        let at = match entry.section() {
+            Some(Section::Weights) => 0,
+            Some(Section::Activations) => 1,
+            Some(Section::Runtime) | None => 2,
+            Some(Section::Graphs) => 3,
+            Some(Section::Kv) => 4,
+            Some(Section::Reserve) => ALONE,
         };
         sums[at] = sums[at].saturating_add(entry.bytes);
     }

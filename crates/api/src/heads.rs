@@ -1,10 +1,9 @@
 //! What is it about? The heads that every answer about a launch begins with.
 
-use plimsoll_plan::engine::{llamacpp, ollama};
 use plimsoll_plan::{Card, Plan};
 
 use crate::answer::{EngineHead, GpuHead, ModelHead, ParallelHead};
-use crate::plan::{Prepared, source_text};
+use crate::plan::{Prepared, reads_gguf, source_text};
 use crate::world::Loaded;
 
 /// Model, engine, card and division.
@@ -41,7 +40,7 @@ pub(crate) fn of(prepared: &Prepared, plan: &Plan) -> Heads {
 /// The model's head, with the type of the file that is planned where none is at hand.
 fn planned_head(prepared: &Prepared) -> ModelHead {
     let found = head(&prepared.loaded);
-    if prepared.loaded.gguf.is_some() || ![llamacpp::NAME, ollama::NAME].contains(&prepared.engine) {
+    if prepared.loaded.gguf.is_some() || !reads_gguf(prepared.engine) {
         return found;
     }
     let kind = crate::hub::file_type(&prepared.options);

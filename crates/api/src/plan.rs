@@ -91,6 +91,11 @@ pub(crate) fn row(engine: &str) -> &'static EngineRow {
     ENGINES.iter().find(|row| row.name == engine).unwrap_or(&ENGINES[0])
 }
 
+/// Whether an engine reads GGUF files, which it is taken to have been given where a configuration is named.
+pub(crate) fn reads_gguf(engine: &str) -> bool {
+    [llamacpp::NAME, ollama::NAME].contains(&engine)
+}
+
 /// How many cards there are when nobody said: as many as the launch asks for.
 const ANY_NUMBER: u32 = u32::MAX;
 
@@ -350,7 +355,7 @@ pub(crate) fn by_rules(prepared: &Prepared) -> Result<Plan, Error> {
     let companions: Vec<Companion<'_>> = companions.iter().map(|(name, gguf)| Companion { name, gguf }).collect();
     let depth = prepared.depth;
     let question = Question { model, gguf, companions: &companions, cards, version, options, given, depth };
-    if gguf.is_some() && ![llamacpp::NAME, ollama::NAME].contains(engine) {
+    if gguf.is_some() && !reads_gguf(engine) {
         return Err(plimsoll_plan::Error::Unsupported {
             engine,
             version: version.to_string(),

@@ -6,6 +6,7 @@ use plimsoll_units::Bytes;
 
 use super::answer::{ComparisonRow, DifferencePart, EngineDifference};
 use super::view::Axis;
+use crate::vary::allocates;
 
 /// Differences that are told at most.
 const MOST: usize = 256;
@@ -66,11 +67,7 @@ pub(super) fn does(plan: &Plan, row: &ComparisonRow, assumptions: &[String]) -> 
     }
     let kept = row.parts.iter().find(|part| part.part == "kv").map_or(0, |part| part.bytes);
     let unused = row.kv_budget_bytes.unwrap_or(0).saturating_sub(kept);
-    if ![llamacpp::NAME, ollama::NAME, transformers::NAME].contains(&engine)
-        && row.short_bytes == 0
-        && unused > 0
-        && kept > 0
-    {
+    if !allocates(engine) && row.short_bytes == 0 && unused > 0 && kept > 0 {
         words.push(format!(
             "the cache is whole blocks of {} tokens: {} of its budget stay unused",
             plan.kv.block_tokens,

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use plimsoll_facts::catalogue;
 use plimsoll_facts::model::Model;
-use plimsoll_facts::quant::{Format, recast_to};
+use plimsoll_facts::quant::Format;
 use plimsoll_facts::tensor::DType;
-use plimsoll_plan::engine::{Depth, llamacpp, ollama, sglang, trtllm};
+use plimsoll_plan::engine::{Depth, sglang, trtllm};
 use plimsoll_plan::{Batching, Plan, Section, Verdict};
 
 use super::answer::{ComparisonRow, PartAnswer, QualityAnswer, QualitySource};
 use super::request::{ComparisonRequest, Place};
 use super::{engines, support};
-use crate::plan::{Prepared, prepare};
+use crate::plan::{Prepared, prepare, reads_gguf};
 use crate::roofline::alone;
-use crate::vary::{Base, Knob, Setting, Value};
+use crate::vary::{Base, Knob, Setting, Value, recast, set_file};
 use crate::world::Loaded;
 use crate::{Desk, Error, GpuRequest, PlanRequest, run_batched};
 
@@ -97,7 +97,7 @@ impl<'r, 'd> Maker<'r, 'd> {
         row.engine_version = prepared.version.to_string();
         row.parameters = loaded.parameters;
         row.card_bytes = Some(prepared.card.total.bytes.get());
-        let by_file = [llamacpp::NAME, ollama::NAME].contains(&prepared.engine) && loaded.gguf.is_none();
+        let by_file = reads_gguf(prepared.engine) && loaded.gguf.is_none();
         let format = match place.format {
             None if by_file => Some(Format::Gguf(crate::hub::file_type(&prepared.options))),
             Some(format) if by_file => support::file_type(format).map(Format::Gguf).or(Some(format)),
@@ -128,12 +128,9 @@ impl<'r, 'd> Maker<'r, 'd> {
 
     /// Returns a model with its weights in another format.
     fn recast(&mut self, loaded: &Arc<Loaded>, format: Format) -> Result<Arc<Loaded>, String> {
-        let make = || {
-            let model = recast_to(&loaded.model, format).map_err(|error| error.to_string())?;
-            // A file's own names hide what counts once: parameters are those of the model.
-            Ok(Arc::new(Loaded { model, checkpoint: None, gguf: None, ..(**loaded).clone() }))
-        };
-        self.recast.entry((loaded.model.id.clone(), format.name())).or_insert_with(make).clone()
+        let name = format.name();
+        let make = || recast(loaded, &name).map_err(|error| error.to_string());
+        self.recast.entry((loaded.model.id.clone(), name.clone())).or_insert_with(make).clone()
     }
 
     /// Plans and times a launch; the error is the row's reason.
@@ -187,10 +184,8 @@ impl<'r, 'd> Maker<'r, 'd> {
         if prepared.loaded.gguf.is_some() {
             return Err(format!("{} is a GGUF file and has its types already", prepared.loaded.model.id));
         }
-        match support::file_type(format).filter(|_| [llamacpp::NAME, ollama::NAME].contains(&prepared.engine)) {
-            Some(kind) => {
-                prepared.options.insert("file_type".to_owned(), kind.name().into());
-            }
+        match support::file_type(format).filter(|_| reads_gguf(prepared.engine)) {
+            Some(kind) => set_file(prepared, kind.name()).map_err(|error| error.to_string())?,
             None => prepared.loaded = self.recast(&prepared.loaded, format)?,
         }
         Ok(())

@@ -4,10 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::Axis;
-use crate::plan::canonical_engine;
+use crate::plan::{canonical_engine, reads_gguf};
 use crate::{CostRequest, Desk, Error, GpuRequest, PlanRequest};
 use plimsoll_facts::quant::Format;
-use plimsoll_plan::engine::{llamacpp, ollama};
 
 /// Rows of one answer at most.
 pub const MOST_ROWS: usize = 10_000;
@@ -159,7 +158,7 @@ impl Axes {
             }
         }
         // Ollama and llama.cpp know models by names of their own, which their rows look up.
-        if self.engines.iter().all(|engine| [llamacpp::NAME, ollama::NAME].contains(engine)) {
+        if self.engines.iter().all(|engine| reads_gguf(engine)) {
             return Ok(());
         }
         self.models.iter().try_for_each(|model| desk.model(model).map(|_| ()))

@@ -2,10 +2,12 @@
 
 use plimsoll_facts::quant::{Format, Scale};
 use plimsoll_plan::Version;
-use plimsoll_plan::engine::{llamacpp, ollama, sglang, transformers, trtllm};
+use plimsoll_plan::engine::{sglang, transformers, trtllm};
 
 use plimsoll_facts::gguf::FileType;
 use plimsoll_facts::tensor::DType;
+
+use crate::plan::reads_gguf;
 
 /// A compute capability as it is written.
 type Capability = (u8, u8);
@@ -43,7 +45,7 @@ pub(super) fn refusal(
 ) -> Option<String> {
     let name = format.name();
     let lacks = || Some(format!("{engine} {version} cannot load {name}"));
-    if [llamacpp::NAME, ollama::NAME].contains(&engine) {
+    if reads_gguf(engine) {
         return file_type(format).is_none().then(|| format!("{engine} loads GGUF files; {name} is none"));
     }
     if let Format::Gguf(_) = format {

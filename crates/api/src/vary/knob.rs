@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 
 use super::Value;
 use crate::Error;
-use crate::plan::Prepared;
+use crate::plan::{Prepared, reads_gguf};
 
 /// A thing that can be varied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,16 +194,11 @@ pub(super) fn set(prepared: &mut Prepared, knob: Knob, value: &Value) -> Result<
     Ok(())
 }
 
-/// Whether an engine reads GGUF files, which it is taken to have been given where a configuration is named.
-pub(super) fn reads_gguf(engine: &str) -> bool {
-    [llamacpp::NAME, ollama::NAME].contains(&engine)
-}
-
 /// Names the file's type for the engines that read GGUF files, which make a file of a configuration themselves.
 ///
 /// # Errors
 /// [`Error::Request`] for a format that is no type of such files.
-pub(super) fn set_file(prepared: &mut Prepared, format: &str) -> Result<(), Error> {
+pub(crate) fn set_file(prepared: &mut Prepared, format: &str) -> Result<(), Error> {
     if !reads_gguf(prepared.engine) {
         return Ok(());
     }

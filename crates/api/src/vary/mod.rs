@@ -30,10 +30,11 @@ pub(crate) use need::allocates;
 pub use need::{Need, Part, need};
 pub use values::MOST_VALUES;
 
-pub(crate) use model::loaded;
+pub(crate) use knob::set_file;
+pub(crate) use model::{loaded, recast};
 pub(crate) use shapes::Shapes;
 
-use crate::plan::{Prepared, prepare, run};
+use crate::plan::{Prepared, prepare, reads_gguf, run};
 use crate::{Desk, Error, PlanRequest};
 
 /// A value of a knob.
@@ -178,7 +179,7 @@ impl<'d> Base<'d> {
         settings.iter().try_for_each(|setting| setting.check())?;
         let of_model: Vec<&Setting> = settings.iter().copied().filter(|setting| setting.knob.is_of_model()).collect();
         if !of_model.is_empty() {
-            let (loaded, said) = self.shapes.model(&of_model, !knob::reads_gguf(self.prepared.engine))?;
+            let (loaded, said) = self.shapes.model(&of_model, !reads_gguf(self.prepared.engine))?;
             prepared.loaded = loaded;
             notes.extend(said);
         }

@@ -85,7 +85,7 @@ pub(super) fn changed(
 }
 
 /// Returns a model as if its checkpoint were in another format.
-pub(super) fn recast(base: &Loaded, format: &str) -> Result<Arc<Loaded>, Error> {
+pub(crate) fn recast(base: &Loaded, format: &str) -> Result<Arc<Loaded>, Error> {
     let model = quant::recast(&base.model, format)?;
     Ok(Arc::new(loaded(model, format!("{}, as if stored in {format}", base.source))))
 }

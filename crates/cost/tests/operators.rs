@@ -2,6 +2,9 @@
 
 mod launch;
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::path::PathBuf;
 
 use launch::{plan, plan_file};
@@ -14,6 +17,7 @@ use plimsoll_facts::model::{AttentionKind, Ffn, Mixer, Model, Span, read};
 use plimsoll_facts::tensor::{Part, Role};
 use plimsoll_plan::{Item, Ledger, Plan};
 use serde_json::json;
+use shared::shared;
 
 fn model(name: &str) -> Model {
     catalogue::model(name).expect("a model of the catalogue").model
@@ -27,21 +31,13 @@ fn is_product(operator: &Operator) -> bool {
     matches!(operator.kernel.family(), Family::Gemm | Family::Moe)
 }
 
-fn shared() -> PathBuf {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from)
-}
-
 /// Every model of the catalogue, and of the shared data where that is there.
 fn everything() -> Vec<(String, Model)> {
     let mut all: Vec<(String, Model)> = catalogue::model_ids()
         .map(|id| (id.to_owned(), catalogue::model(id).expect("it is in the catalogue").model))
         .collect();
-    let shared = shared().join("data/models");
-    let Ok(entries) = std::fs::read_dir(&shared) else {
-        eprintln!("SKIPPED: {} is absent; only the built-in models were looked at", shared.display());
-        return all;
-    };
+    let Some(models) = shared("data/models") else { return all };
+    let entries = std::fs::read_dir(models).expect("a folder");
     let mut folders: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     folders.sort();
     for folder in folders {
@@ -395,11 +391,8 @@ fn quantising_while_loading_shows_in_formats() {
 
 #[test]
 fn files_of_llama_cpp_have_the_operators_of_their_models() {
-    let folder = shared().join("data/gguf");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("SKIPPED: {} is absent", folder.display());
-        return;
-    };
+    let Some(folder) = shared("data/gguf") else { return };
+    let entries = std::fs::read_dir(folder).expect("a folder");
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     files.sort();
     let (mut seen, mut misses) = (0, Vec::new());

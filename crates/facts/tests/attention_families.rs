@@ -2,11 +2,15 @@
 //! kind, on small configurations of our own and beside the reference implementation's caches.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
+use std::path::Path;
 
 use plimsoll_facts::model::{self, AttentionKind, Ffn, Layer, Mixer, Model, Span};
 use plimsoll_facts::tensor::{Part, Split, Tensor};
 use serde_json::{Value, json};
+use shared::shared;
 
 fn read(config: &Value) -> Model {
     model::read("test", config, None).unwrap()
@@ -197,16 +201,12 @@ fn cache_bytes(model: &Model, positions: u64) -> Option<u64> {
 
 #[test]
 fn caches_hold_what_the_reference_implementation_holds() {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from);
-    let Ok(folder) = std::fs::read_dir(shared.join("data/oracle_kv")) else {
-        eprintln!("SKIPPED: no shared data at {}; set PLIMSOLL_SHARED", shared.display());
-        return;
-    };
+    let (Some(oracles), Some(models)) = (shared("data/oracle_kv"), shared("data/models")) else { return };
+    let folder = std::fs::read_dir(oracles).unwrap();
     let (mut equal, mut wrong) = (0, Vec::new());
     for path in folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json")) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let Some(config) = file(&shared.join("data/models").join(&name).join("config.json")) else { continue };
+        let Some(config) = file(&models.join(&name).join("config.json")) else { continue };
         let Ok(model) = model::read(&name, &config, None) else { continue };
         let oracle = file(&path).unwrap();
         for (positions, state) in oracle["positions"].as_object().into_iter().flatten() {

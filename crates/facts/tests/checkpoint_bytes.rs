@@ -1,5 +1,8 @@
 //! Real checkpoints, to the byte.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::path::{Path, PathBuf};
 
 use plimsoll_facts::Error;
@@ -7,17 +10,7 @@ use plimsoll_facts::checkpoint::{Checkpoint, Entry, Header};
 use plimsoll_facts::model::{self, Model};
 use plimsoll_facts::tensor::DType;
 use serde_json::Value;
-
-/// The folder of shared facts, or `None` with a loud word.
-fn shared() -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("PLIMSOLL_SHARED").map_or(here, PathBuf::from).join("data");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is not there, set PLIMSOLL_SHARED", folder.display());
-        return None;
-    }
-    Some(folder)
-}
+use shared::shared;
 
 fn json(path: &Path) -> Option<Value> {
     let bytes = std::fs::read(path).ok()?;
@@ -42,7 +35,7 @@ const GOLDENS: [(&str, &str); 4] = [
 
 #[test]
 fn quantised_checkpoints_to_the_byte() {
-    let Some(data) = shared() else { return };
+    let Some(data) = shared("data") else { return };
     let goldens = json(&data.join("oracle/quant_byte_goldens.json")).expect("the goldens");
     let mut equal = 0;
     for golden in goldens.as_array().expect("a list") {
@@ -65,7 +58,7 @@ fn quantised_checkpoints_to_the_byte() {
 
 #[test]
 fn every_quantised_configuration_is_understood() {
-    let Some(data) = shared() else { return };
+    let Some(data) = shared("data") else { return };
     let mut names: Vec<String> = std::fs::read_dir(data.join("models"))
         .expect("the models")
         .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
@@ -111,7 +104,7 @@ const SPARE: [u64; 2] = [32 * 64 * 4, 32 * 2];
 /// Index files have the bytes that we derive; twice as many where they hold fp32 and the configuration says 16 bits.
 #[test]
 fn index_files_name_what_the_inventory_holds() {
-    let Some(data) = shared() else { return };
+    let Some(data) = shared("data") else { return };
     let mut files: Vec<PathBuf> = std::fs::read_dir(data.join("index"))
         .expect("the index files")
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -1,6 +1,9 @@
 //! Is the file that a configuration would become the file that is there? Every shared header beside what is derived from
 //! the configuration: names, shapes, types, and the same model read back.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -9,6 +12,7 @@ use plimsoll_facts::gguf::{self, FileType, GgmlType, Gguf, Input};
 use plimsoll_facts::model::{self, Model};
 use plimsoll_facts::tensor::{DType, Part};
 use plimsoll_facts::{Error, catalogue};
+use shared::shared;
 
 /// Header (without file type) and the model that it was made of.
 const SHAPES: &[(&str, &str)] = &[
@@ -59,20 +63,9 @@ fn config(name: &str) -> Model {
     model::read("inline", &config, None).expect("a model")
 }
 
-fn shared() -> Option<PathBuf> {
-    let root = std::env::var_os("PLIMSOLL_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let folder = root.join("data/gguf");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: {} is not there (set PLIMSOLL_SHARED)", folder.display());
-    None
-}
-
 /// Every shared header: shape, file type, content.
 fn headers() -> Vec<(String, String, Gguf)> {
-    let Some(folder) = shared() else { return Vec::new() };
+    let Some(folder) = shared("data/gguf") else { return Vec::new() };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

@@ -1,21 +1,13 @@
 //! Real headers: every shape and quantisation of the shared set reads, and its sizes add up.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::fs::File;
 use std::path::PathBuf;
 
 use plimsoll_facts::gguf::{self, Gguf, Input};
-
-/// The shared headers, or nothing, loudly.
-fn shared() -> Option<PathBuf> {
-    let root = std::env::var_os("PLIMSOLL_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let folder = root.join("data/gguf");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: {} is not there (set PLIMSOLL_SHARED)", folder.display());
-    None
-}
+use shared::shared;
 
 fn read(path: &PathBuf) -> Gguf {
     let name = path.file_name().expect("a header").to_string_lossy().into_owned();
@@ -26,7 +18,7 @@ fn read(path: &PathBuf) -> Gguf {
 
 #[test]
 fn every_shared_header_reads() {
-    let Some(folder) = shared() else { return };
+    let Some(folder) = shared("data/gguf") else { return };
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -47,7 +39,7 @@ fn every_shared_header_reads() {
 /// Sizes of the whole files as the engine's own tools made them (`file_size` of the shared llama.cpp runs).
 #[test]
 fn file_sizes_are_the_engines() {
-    let Some(folder) = shared() else { return };
+    let Some(folder) = shared("data/gguf") else { return };
     let rows = [
         ("deepseek-v2-lite-Q4_K_M", 10_363_986_976),
         ("deepseek-v3.1-Q4_K_M", 404_488_918_848),

@@ -2,20 +2,19 @@
 //! values that cannot be true.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::panic::catch_unwind;
-use std::path::{Path, PathBuf};
 
 use plimsoll_facts::model;
 use serde_json::{Value, json};
+use shared::shared;
 
 #[test]
 fn no_value_of_a_configuration_panics() {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from);
-    let Ok(folder) = std::fs::read_dir(shared.join("data/models")) else {
-        eprintln!("SKIPPED: no shared data at {}; set PLIMSOLL_SHARED", shared.display());
-        return;
-    };
+    let Some(models) = shared("data/models") else { return };
+    let folder = std::fs::read_dir(models).unwrap();
     let only = std::env::var("PLIMSOLL_ONLY").unwrap_or_default();
     let mut panics = Vec::new();
     let mut tried = 0;

@@ -1,20 +1,24 @@
 //! Do we count what the reference implementation builds? Every inventory beside the oracles of the shared folder, line by
 //! line; `PLIMSOLL_ORACLE_DIR` points at another folder of oracles, `PLIMSOLL_ONLY` keeps the models whose name holds it.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use plimsoll_facts::Error;
 use plimsoll_facts::model::{self, Model};
 use serde_json::Value;
+use shared::shared;
 
 type Line = (String, Vec<u64>, u64, String);
 
 #[test]
 fn inventories_equal_the_oracles() {
-    let Some(shared) = shared() else { return };
-    let oracles =
-        std::env::var_os("PLIMSOLL_ORACLE_DIR").map_or_else(|| shared.join("data/oracle_params"), PathBuf::from);
+    let Some(oracles) = shared("data/oracle_params") else { return };
+    let Some(models) = shared("data/models") else { return };
+    let oracles = std::env::var_os("PLIMSOLL_ORACLE_DIR").map_or(oracles, PathBuf::from);
     let only = std::env::var("PLIMSOLL_ONLY").unwrap_or_default();
     let (mut equal, mut all, mut unbuilt, mut wrong) = (0, 0, Vec::new(), Vec::new());
     for path in sorted(&oracles) {
@@ -22,7 +26,7 @@ fn inventories_equal_the_oracles() {
         if path.extension().is_none_or(|kind| kind != "json") || !name.contains(&only) {
             continue;
         }
-        let folder = shared.join("data/models").join(&name);
+        let folder = models.join(&name);
         let Some(config) = json(&folder.join("config.json")) else {
             eprintln!("no configuration for {name}");
             continue;
@@ -78,17 +82,6 @@ fn line(tensor: &Value) -> Line {
         .collect();
     let layers = tensor["layers"].as_str().unwrap_or_default().to_owned();
     (tensor["name"].as_str().expect("a name").to_owned(), shape, tensor["count"].as_u64().expect("a count"), layers)
-}
-
-/// Finds the folder of shared data, or says loudly that there is none.
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from);
-    if folder.join("data/oracle_params").is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no shared data at {}; set PLIMSOLL_SHARED", folder.display());
-    None
 }
 
 fn sorted(folder: &Path) -> Vec<PathBuf> {

@@ -1,6 +1,9 @@
 //! The same model in another format, against checkpoints that were really stored so.
 
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
+use std::path::Path;
 
 use plimsoll_facts::gguf::{self, FileType};
 use plimsoll_facts::model::{self, Model};
@@ -8,6 +11,7 @@ use plimsoll_facts::quant::{Format, recast};
 use plimsoll_facts::tensor::{Part, Role};
 use plimsoll_facts::{Error, catalogue};
 use serde_json::Value;
+use shared::shared;
 
 fn llama() -> Model {
     catalogue::model("llama-3.1-8b").expect("a built-in model").model
@@ -149,17 +153,6 @@ fn embeddings_norms_routers_and_the_head_stay() {
     }
 }
 
-/// The folder of shared facts, or `None` with a loud word.
-fn shared() -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("PLIMSOLL_SHARED").map_or(here, PathBuf::from).join("data");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is not there, set PLIMSOLL_SHARED", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
 fn read(data: &Path, name: &str) -> Model {
     let folder = data.join("models").join(name);
     let json = |path: &str| -> Option<Value> { model::parse_json(&std::fs::read(folder.join(path)).ok()?).ok() };
@@ -206,7 +199,7 @@ const PAIRS: [(&str, &str, &str, u64); 20] = [
 
 #[test]
 fn recast_models_weigh_what_published_checkpoints_weigh() {
-    let Some(data) = shared() else { return };
+    let Some(data) = shared("data") else { return };
     let mut wrong = Vec::new();
     for (parent, child, format, heavier) in PAIRS {
         let (parent, child) = (read(&data, parent), read(&data, child));
@@ -224,7 +217,7 @@ fn recast_models_weigh_what_published_checkpoints_weigh() {
 
 #[test]
 fn recast_models_weigh_what_files_weigh() {
-    let Some(data) = shared() else { return };
+    let Some(data) = shared("data") else { return };
     // Sizes of real files: `oracle/quant_byte_goldens.json`.
     for (name, format, bytes) in [
         ("meta-llama__Llama-3.1-8B-Instruct", "bnb-int8", 9_086_705_888_u64),

@@ -5,13 +5,17 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark tells its figures")]
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use plimsoll_kit::{Opened, open_trace};
 use plimsoll_sim::load::trace::{Options, open, servegen};
 use plimsoll_sim::load::{Source, Tables, Workload};
+use shared::shared;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for text in [
@@ -25,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let named: Vec<PathBuf> =
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).map(PathBuf::from).collect();
-    for path in if named.is_empty() { shared() } else { named } {
+    for path in if named.is_empty() { traces() } else { named } {
         let start = Instant::now();
         let count = match open_trace(&path).map_err(|error| error.to_string())? {
             Opened::Stream(stream) => drain(&mut open("trace", stream, &Options::default())?)?,
@@ -56,9 +60,8 @@ fn tell(what: &str, count: u64, start: Instant) {
     );
 }
 
-fn shared() -> Vec<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from).join("data/traces");
+fn traces() -> Vec<PathBuf> {
+    let Some(folder) = shared("data/traces") else { return Vec::new() };
     let names = ["azure_llm_2023_code.csv.gz", "mooncake_fast25_conversation.jsonl.gz", "servegen_m-small.tar.gz"];
-    names.into_iter().map(|name| shared.join(name)).filter(|path| path.is_file()).collect()
+    names.into_iter().map(|name| folder.join(name)).filter(|path| path.is_file()).collect()
 }

@@ -1,21 +1,15 @@
 //! Every public trace at hand is read whole, and says what its README and its columns say.
 
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
+use std::path::Path;
 
 use plimsoll_kit::{Opened, open_trace};
 use plimsoll_sim::load::trace::servegen::{self, Rate};
 use plimsoll_sim::load::trace::{Format, Options, lengths, open};
 use plimsoll_sim::load::{MaxTokens, Source};
-
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from).join("data");
-    if !shared.is_dir() {
-        eprintln!("SKIPPED: no shared data at {}; set PLIMSOLL_SHARED", shared.display());
-        return None;
-    }
-    Some(shared)
-}
+use shared::shared;
 
 fn stream(path: &Path) -> plimsoll_sim::load::trace::Input {
     match open_trace(path).expect("a trace") {
@@ -26,7 +20,7 @@ fn stream(path: &Path) -> plimsoll_sim::load::trace::Input {
 
 #[test]
 fn traces() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data") else { return };
     for (path, format, requests, prompts, outputs, last_ms) in [
         ("traces/azure_llm_2023_code.csv.gz", Format::Azure, 8819, 18_059_974, 245_896, 3_435_948),
         ("traces/mooncake_fast25_conversation.jsonl.gz", Format::Mooncake, 12_031, 144_793_823, 4_122_048, 3_536_999),
@@ -54,7 +48,7 @@ fn traces() {
 
 #[test]
 fn lengths_without_times() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data") else { return };
     let path = shared.join("traces/vidur_arxiv_summarization_lengths.csv.gz");
     let (rows, report) = lengths("arxiv", stream(&path), &Options::default()).unwrap();
     assert_eq!((rows.len(), rows[0], report.format), (28_257, (3772, 54), Format::Lengths));
@@ -62,7 +56,7 @@ fn lengths_without_times() {
 
 #[test]
 fn a_pool_sends_at_its_rate() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("data") else { return };
     let path = shared.join("traces/servegen_m-small.tar.gz");
     let Opened::Pool(pool) = open_trace(&path).unwrap() else { panic!("not a pool") };
     assert_eq!(pool.clients(), 43);

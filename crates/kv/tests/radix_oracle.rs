@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
+use shared::shared;
 use std::path::{Path, PathBuf};
 
 #[path = "../../../xtask/src/oracle/radix.rs"]
@@ -27,12 +31,6 @@ fn every_operation_of_the_fixtures_is_equal() {
 
 #[test]
 fn every_operation_of_the_shared_files_is_equal() {
-    let shared = std::env::var_os("PLIMSOLL_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let folder = shared.join("data/oracle/sglang_radix");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {} is absent", folder.display());
-        return;
-    }
+    let Some(folder) = shared("data/oracle/sglang_radix") else { return };
     assert!(check(&folder) >= 12);
 }

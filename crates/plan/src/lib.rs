@@ -10,6 +10,9 @@ pub mod interval;
 mod ledger;
 mod parallel;
 mod plan;
+#[cfg(test)]
+#[path = "../../../tests/shared.rs"]
+mod shared;
 mod version;
 
 pub use batching::Batching;

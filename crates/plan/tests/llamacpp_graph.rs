@@ -3,6 +3,9 @@
 //! With ../shared all rows of the oracle are read (every sixteenth in a build without optimisation), else a few that are
 //! kept beside this file.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +15,7 @@ use plimsoll_plan::engine::llamacpp::graph::{
 };
 use plimsoll_plan::engine::llamacpp::hparams::{Hparams, Swa};
 use serde_json::Value;
+use shared::shared;
 
 /// The oracle's rows and where their headers are.
 struct Oracle {
@@ -21,22 +25,19 @@ struct Oracle {
 }
 
 fn oracle() -> Oracle {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or_else(|| beside.join("../../../shared"), PathBuf::from);
-    let packed = shared.join("data/oracle/llamacpp/runs.jsonl.gz");
-    let unpacked = std::process::Command::new("gzip").arg("-dc").arg(&packed).output();
-    if let Ok(output) = unpacked
+    if let (Some(packed), Some(headers)) = (shared("data/oracle/llamacpp/runs.jsonl.gz"), shared("data/gguf"))
+        && let Ok(output) = std::process::Command::new("gzip").arg("-dc").arg(&packed).output()
         && output.status.success()
     {
         let every = if cfg!(debug_assertions) { 16 } else { 1 };
         return Oracle {
             rows: String::from_utf8(output.stdout).expect("a row, header or file as the engine wrote it"),
-            headers: shared.join("data/gguf"),
+            headers,
             every,
         };
     }
-    eprintln!("SKIPPED all but the rows kept beside the test: {} cannot be read", packed.display());
-    let folder = beside.join("tests/llamacpp_graph");
+    eprintln!("SKIPPED all but the rows kept beside the test");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/llamacpp_graph");
     Oracle {
         rows: std::fs::read_to_string(folder.join("rows.jsonl")).expect("a row, header or file as the engine wrote it"),
         headers: folder,

@@ -1,17 +1,14 @@
 //! Are a file's hyper-parameters what llama.cpp reads? Headers of real models, where the shared data are at hand.
 
-use std::path::PathBuf;
+#[path = "../../../tests/shared.rs"]
+mod shared;
 
 use plimsoll_facts::gguf::{Gguf, Input, read};
 use plimsoll_plan::engine::llamacpp::hparams::{Hparams, Swa};
+use shared::shared;
 
 fn header(name: &str) -> Option<Gguf> {
-    let root = std::env::var("PLIMSOLL_SHARED")
-        .map_or_else(|_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let path = root.join("data/gguf").join(format!("{name}.header.gguf"));
-    let Ok(bytes) = std::fs::read(&path) else {
-        return None;
-    };
+    let bytes = std::fs::read(shared(&format!("data/gguf/{name}.header.gguf"))?).expect("a file");
     Some(read(vec![Input { name: name.to_owned(), bytes: &mut bytes.as_slice(), length: None }]).expect("a header"))
 }
 

@@ -1,26 +1,22 @@
 //! Sizes that llama.cpp printed itself for real shapes, where the shared data are at hand.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use plimsoll_facts::gguf::{Gguf, Input, read};
 use plimsoll_plan::engine::llamacpp::oracle::differences;
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    std::env::var_os("PLIMSOLL_SHARED").map_or_else(beside, PathBuf::from)
-}
+use shared::shared;
 
 #[test]
 fn caches_and_model_buffers_are_the_engines() {
-    let path = root().join("data/oracle/llamacpp/runs.jsonl.gz");
-    if !path.is_file() {
-        eprintln!("SKIPPED: {} is not there (set PLIMSOLL_SHARED)", path.display());
+    let (Some(path), Some(headers)) = (shared("data/oracle/llamacpp/runs.jsonl.gz"), shared("data/gguf")) else {
         return;
-    }
+    };
     let mut unpacked = Command::new("gzip").arg("-dc").arg(&path).stdout(Stdio::piped()).spawn().expect("gzip");
     let mut text = String::new();
     unpacked.stdout.take().expect("a pipe").read_to_string(&mut text).expect("text");
@@ -32,7 +28,7 @@ fn caches_and_model_buffers_are_the_engines() {
         let field = |key: &str| row[key].as_str().expect("a text").to_owned();
         let name = format!("{}-{}", field("model"), field("quant_type").replace("MXFP4", "F16"));
         let gguf = files.entry(name.clone()).or_insert_with(|| {
-            let path = root().join(format!("data/gguf/{name}.header.gguf"));
+            let path = headers.join(format!("{name}.header.gguf"));
             let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             read(vec![Input { name, bytes: &mut bytes.as_slice(), length: None }]).expect("a header")
         });

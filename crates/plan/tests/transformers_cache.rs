@@ -1,24 +1,18 @@
 //! Bytes of transformers' caches against what its own classes held.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use plimsoll_plan::engine::transformers::oracle;
 use serde_json::Value;
-
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let root = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from).join("data");
-    if root.is_dir() {
-        return Some(root);
-    }
-    eprintln!("SKIPPED: {} is not there; the larger oracle was not checked", root.display());
-    None
-}
+use shared::shared;
 
 #[test]
 fn every_real_configuration_keeps_what_the_reference_keeps() {
-    let Some(root) = shared() else { return };
+    let Some(root) = shared("data") else { return };
     let mut wrong = Vec::new();
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("oracle_kv")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
@@ -39,7 +33,7 @@ fn every_real_configuration_keeps_what_the_reference_keeps() {
 
 #[test]
 fn every_generation_leaves_what_was_measured() {
-    let Some(root) = shared() else { return };
+    let Some(root) = shared("data") else { return };
     let text = fs::read_to_string(root.join("oracle/transformers_kv.jsonl")).unwrap();
     let mut wrong = Vec::new();
     for line in text.lines() {

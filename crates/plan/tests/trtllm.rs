@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use plimsoll_facts::model::{self, Model};
 use plimsoll_plan::engine::trtllm::{
     Case, Options, Rounding, Shape, decoder_bytes, plan, pool_blocks, pool_tokens, runtime_bytes,
@@ -9,6 +12,7 @@ use plimsoll_plan::engine::trtllm::{
 use plimsoll_plan::{Card, Given, Item, Plan, Verdict, Version};
 use plimsoll_units::{Bytes, Estimate, Source};
 use serde_json::{Value, json};
+use shared::shared;
 
 fn card(total: Bytes) -> Card {
     Card {
@@ -222,15 +226,8 @@ fn sizes_from_outside_do_not_overflow() {
     }
 }
 
-/// The folder with public data, beside the workspace or where `PLIMSOLL_SHARED` says.
-fn shared() -> Option<std::path::PathBuf> {
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, Into::into);
-    folder.is_dir().then_some(folder)
-}
-
 fn model_of(folder: &std::path::Path, id: &str) -> Option<Model> {
-    let path = folder.join("data/models").join(id.replace('/', "__")).join("config.json");
+    let path = folder.join("models").join(id.replace('/', "__")).join("config.json");
     let text = std::fs::read_to_string(path).ok()?;
     model::read(id, &serde_json::from_str(&text).unwrap(), None).ok()
 }
@@ -247,11 +244,8 @@ fn total_of(gpu: &str) -> f64 {
 
 #[test]
 fn measured_capacity_within_one_sequence_or_two_percent() {
-    let Some(folder) = shared() else {
-        eprintln!("SKIPPED: no shared data; set PLIMSOLL_SHARED");
-        return;
-    };
-    let text = std::fs::read_to_string(folder.join("data/evidence/trtllm_capacity.jsonl")).unwrap();
+    let Some(folder) = shared("data") else { return };
+    let text = std::fs::read_to_string(folder.join("evidence/trtllm_capacity.jsonl")).unwrap();
     let mut worst: f64 = 0.0;
     let mut misses = Vec::new();
     for line in text.lines() {

@@ -3,7 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "the figures are the benchmark's output")]
 
-use std::path::PathBuf;
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::time::Instant;
 
 use plimsoll_facts::{catalogue, model};
@@ -17,6 +19,7 @@ use plimsoll_sim::metrics::{Measured, Metrics, Objectives};
 use plimsoll_sim::schedule::vllm::{Config, Vllm};
 use plimsoll_sim::{Arrival, Error, Outcome, Settings, Watch, run};
 use plimsoll_units::{Bytes, Estimate, Nanos, Source as From};
+use shared::shared;
 
 /// About 4.4 ms a step, and a little more the more it does.
 struct Step;
@@ -179,9 +182,7 @@ fn main() {
 
 /// The Mooncake conversation trace: each hash id is 512 tokens of its own.
 fn conversation() {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from);
-    let folder = shared.join("data/traces");
+    let Some(folder) = shared("data/traces") else { return };
     let Some(text) = find(&folder) else {
         println!("SKIPPED: no Mooncake conversation trace below {}", folder.display());
         return;

@@ -1,8 +1,12 @@
 //! Is every step vLLM's own? Workloads that the engine's scheduler decided, decided again.
 
+#[path = "../../../tests/shared.rs"]
+mod shared;
+
 use std::path::{Path, PathBuf};
 
 use plimsoll_sim::schedule::steps::{drive, read};
+use shared::shared;
 
 /// Goes through every workload below a folder and returns how many steps there were.
 fn check(folder: &Path) -> usize {
@@ -40,12 +44,6 @@ fn every_step_of_the_fixtures_is_the_engines() {
 
 #[test]
 fn every_step_of_the_shared_workloads_is_the_engines() {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("PLIMSOLL_SHARED").map_or(beside, PathBuf::from);
-    let folder = shared.join("data/oracle/vllm_sched");
-    if !folder.exists() {
-        eprintln!("SKIPPED: {} does not exist, so vLLM's schedules were not checked", folder.display());
-        return;
-    }
+    let Some(folder) = shared("data/oracle/vllm_sched") else { return };
     assert!(check(&folder) > 0);
 }

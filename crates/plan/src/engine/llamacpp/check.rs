@@ -198,6 +198,7 @@ mod tests {
     use plimsoll_facts::gguf::{Input, Value, read};
 
     use super::*;
+    use crate::shared::shared;
 
     fn tinyllama() -> Gguf {
         let path = "tests/llamacpp_graph/tinyllama-1.1b-Q4_K_M.header.gguf";
@@ -235,13 +236,9 @@ mod tests {
 
     #[test]
     fn files_that_load_are_taken() {
-        let shared = std::env::var("PLIMSOLL_SHARED").unwrap_or_else(|_| "../../../shared".to_owned());
         let mut seen = 0;
-        for folder in ["tests/fixtures/llamacpp_graphs".to_owned(), format!("{shared}/data/gguf")] {
-            let Ok(entries) = std::fs::read_dir(&folder) else {
-                eprintln!("SKIPPED: {folder} is not here");
-                continue;
-            };
+        for folder in [Some("tests/fixtures/llamacpp_graphs".into()), shared("data/gguf")].into_iter().flatten() {
+            let entries = std::fs::read_dir(folder).unwrap();
             for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
                 if path.extension().is_none_or(|ending| ending != "gguf") {
                     continue;

@@ -1,15 +1,8 @@
-use std::path::PathBuf;
-
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-
-fn shared() -> Option<PathBuf> {
-    let at = std::env::var_os("PLIMSOLL_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    at.is_dir().then_some(at)
-}
+use crate::shared::shared;
 
 fn check(text: &str, name: &str) {
     let mut wrong = Vec::new();
@@ -32,12 +25,9 @@ fn rows_of_the_engines_own_planner_come_out() {
 
 #[test]
 fn every_shared_row_comes_out() {
-    let Some(shared) = shared() else {
-        eprintln!("SKIPPED: the shared oracle is not there; set PLIMSOLL_SHARED");
-        return;
-    };
+    let Some(oracle) = shared("data/oracle/vllm_kv") else { return };
     for version in ["0.11.0", "0.33.0"] {
-        let file = shared.join(format!("data/oracle/vllm_kv/{version}.jsonl"));
+        let file = oracle.join(format!("{version}.jsonl"));
         check(&std::fs::read_to_string(&file).unwrap(), version);
     }
 }

@@ -218,6 +218,22 @@ fn part_cells(need: &NeedAnswer) -> Vec<String> {
     ]
 }
 
+/// What an engine says where it refuses: too long for a cell.
+fn said(reach: &ReachAnswer) -> Option<&str> {
+    (reach.refused.is_some() || reach.bound.chars().count() > 24).then_some(reach.bound.as_str())
+}
+
+/// What the engine says of those that it refuses, each reason once.
+fn refusals<'a>(reaches: impl Iterator<Item = &'a ReachAnswer>) -> String {
+    let mut found: Vec<&str> = Vec::new();
+    for reason in reaches.filter_map(said) {
+        if !found.contains(&reason) {
+            found.push(reason);
+        }
+    }
+    if found.is_empty() { String::new() } else { format!("refused: {}", found.join("; ")) }
+}
+
 /// The cells of a reach: the most, its interval, what bounds it.
 fn reach_cells(reach: &ReachAnswer) -> Vec<String> {
     let interval = match (reach.low, reach.high) {
@@ -227,6 +243,7 @@ fn reach_cells(reach: &ReachAnswer) -> Vec<String> {
     let bound = match reach.bound.as_str() {
         "model" => "the model's own limit".to_owned(),
         "kv" => "the card is full".to_owned(),
+        _ if said(reach).is_some() => "refused".to_owned(),
         other => clean(other),
     };
     vec![reach.most.map_or_else(|| "—".to_owned(), count), interval, bound]
@@ -238,7 +255,8 @@ fn reaches(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
     let knob = answer.axes.get(1).map(|axis| axis.knob.clone());
     let rows = spread(answer.lines.len(), most.map_or(usize::MAX, |(rows, _)| rows)).into_iter().map(|at| {
         let line = &answer.lines[at];
-        let crossing = line.kv_outgrows_weights_at.map_or_else(|| "never".to_owned(), count);
+        let none = if line.reach.refused.is_some() { "—" } else { "never" };
+        let crossing = line.kv_outgrows_weights_at.map_or_else(|| none.to_owned(), count);
         let first = knob.as_ref().map(|_| values(&line.reach.at));
         first.into_iter().chain([crossing]).chain(reach_cells(&line.reach)).collect()
     });
@@ -251,7 +269,7 @@ fn reaches(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
         heads: knob.clone().into_iter().chain(heads.map(str::to_owned)).collect(),
         numeric: knob.iter().map(|_| true).chain(numeric).collect(),
         rows: rows.collect(),
-        key: String::new(),
+        key: refusals(answer.lines.iter().map(|line| &line.reach)),
     })
 }
 
@@ -274,7 +292,7 @@ fn largest(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
         heads: ["context", "largest", "interval", "then"].map(str::to_owned).to_vec(),
         numeric: vec![true, true, true, false],
         rows: rows.collect(),
-        key: String::new(),
+        key: refusals(answer.largest_batches.iter()),
     })
 }
 
@@ -292,12 +310,37 @@ fn cards(answer: &GrowAnswer) -> Option<Table> {
         });
         [clean(&row.gpu), memory].into_iter().chain(cells).collect()
     };
-    let refused = answer.gpus.iter().filter_map(|row| Some(format!("{}: {}", row.gpu, row.refused.as_ref()?)));
     Some(Table {
         title: "Longest context by card".to_owned(),
         numeric: (0..heads.len()).map(|at| at > 0).collect(),
         heads,
         rows: answer.gpus.iter().map(row).collect(),
-        key: refused.collect::<Vec<_>>().join("; "),
+        key: card_refusals(answer),
     })
+}
+
+/// Why cards have no longest context: each reason once, behind what it is said of.
+fn card_refusals(answer: &GrowAnswer) -> String {
+    let mut found: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut say = |reason, of: String| match found.iter_mut().find(|(other, _)| *other == reason) {
+        Some((_, all)) => {
+            if !all.contains(&of) {
+                all.push(of);
+            }
+        }
+        None => found.push((reason, vec![of])),
+    };
+    for row in &answer.gpus {
+        match &row.refused {
+            Some(reason) => say(reason.as_str(), clean(&row.gpu)),
+            None => {
+                for reach in &row.reaches {
+                    if let Some(reason) = &reach.refused {
+                        say(reason.as_str(), format!("batch {}", values(&reach.at)));
+                    }
+                }
+            }
+        }
+    }
+    found.iter().map(|(reason, of)| format!("{}: {reason}", of.join(", "))).collect::<Vec<_>>().join("; ")
 }

@@ -211,7 +211,11 @@ fn bar(name: String, reach: &ReachAnswer) -> Bar {
         (Some(low), Some(high)) if low < high => format!(" ({} … {})", count(low), count(high)),
         _ => String::new(),
     };
-    let model = if reach.bound == "model" { ", the model's limit" } else { "" };
+    let model = match (&reach.refused, reach.bound.as_str()) {
+        (Some(_), _) => " (refused)",
+        (None, "model") => ", the model's limit",
+        (None, _) => "",
+    };
     Bar {
         name,
         parts: vec![Part::new(0, reach.most.unwrap_or(0) as f64)],

@@ -133,7 +133,7 @@ pub struct NeedAnswer {
 pub struct ReachAnswer {
     /// Tokens of each sequence where the batch is sought, sequences where the length is; both where another knob is varied.
     pub at: Vec<SettingAnswer>,
-    /// The most that fits, exactly; zero where nothing does, null where nothing limits it or there is no card.
+    /// The most that fits, exactly; zero where nothing does, null where there is no card or everything is refused.
     pub most: Option<u64>,
     /// The same at the unfavourable end of every interval.
     pub low: Option<u64>,
@@ -141,6 +141,8 @@ pub struct ReachAnswer {
     pub high: Option<u64>,
     /// What stops it there: `kv`, `weights`, `activation`, `model` (its own longest sequence), or the engine's words.
     pub bound: String,
+    /// Why it is not known: the engine or the model refuses every value that was tried.
+    pub refused: Option<String>,
 }
 
 /// One column of the grid: how far it goes, and where its parts cross.
@@ -148,7 +150,7 @@ pub struct ReachAnswer {
 pub struct LineAnswer {
     /// What is sought: `context` or `batch`.
     pub along: String,
-    /// The least value along at which the KV cache is larger than the weights; null where it never is.
+    /// The least value along at which the KV cache is larger than the weights; null where it never is, or nothing is planned.
     pub kv_outgrows_weights_at: Option<u64>,
     /// The first value along at which the card is full.
     pub full_at: Option<u64>,
@@ -165,6 +167,6 @@ pub struct CardReachAnswer {
     pub card_bytes: Option<u64>,
     /// The longest context, by batch.
     pub reaches: Vec<ReachAnswer>,
-    /// Why there is none: the engine's or the catalogue's words.
+    /// Why there is none for any batch: the engine's or the catalogue's words.
     pub refused: Option<String>,
 }

@@ -40,6 +40,8 @@ impl Ground<'_> {
 
 /// More sequences than any engine runs.
 const MOST_SEQUENCES: u64 = 1 << 20;
+/// A context that nearly every launch can have, to begin with.
+const USUAL_CONTEXT: u64 = 4096;
 
 /// One column: settings that stay while one quantity is sought.
 pub(super) struct Column<'a> {
@@ -105,14 +107,35 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// The last value that fits at an end of the intervals, from what is known already.
-    fn last(&self, end: End) -> u64 {
-        let fits = |need: &Need| match end {
-            End::Low => need.state == State::Fits,
-            End::Middle => need.fits,
-            End::High => need.state != State::DoesNotFit,
+    /// A value that is planned: what is refused below it is too little, what is refused above it too much.
+    ///
+    /// # Errors
+    /// Why there is none, in the engine's words for the first value.
+    fn anchor(&self) -> Result<u64, String> {
+        let planned = self.known.borrow().iter().find(|(_, need)| need.is_ok()).map(|(at, _)| *at);
+        if let Some(at) = planned {
+            return Ok(at);
+        }
+        let most = self.most();
+        let first = if self.of_context() { USUAL_CONTEXT.min(most) } else { 1 };
+        let doubling = std::iter::successors(Some(1_u64), |at| at.checked_mul(2)).take_while(|at| *at < most);
+        let mut tried = std::iter::once(first).chain(doubling).chain([most]);
+        if let Some(at) = tried.find(|at| self.need(*at).is_ok()) {
+            return Ok(at);
+        }
+        let known = self.known.borrow();
+        Err(known.values().find_map(|need| need.as_ref().err().cloned()).unwrap_or_default())
+    }
+
+    /// The last value that fits at an end of the intervals, from what is known already; where none does, the one before the
+    /// first that is planned.
+    fn last(&self, end: End, anchor: u64) -> u64 {
+        let fits = |at: u64, need: &Result<Need, String>| match (need, end) {
+            (Ok(need), End::Low) => need.state == State::Fits,
+            (Ok(need), End::Middle) => need.fits,
+            (Ok(need), End::High) => need.state != State::DoesNotFit,
+            (Err(_), _) => at < anchor,
         };
-        let tried = |value: u64| self.need(value).is_ok_and(|need| fits(&need));
         for _ in 0..3 {
             let (yes, no) = self.bracket(&fits);
             let guess = self.guess(end, yes).clamp(yes + 1, no.max(yes + 2) - 1);
@@ -123,44 +146,65 @@ impl<'a> Column<'a> {
             let _ = self.need(guess);
         }
         let (yes, no) = self.bracket(&fits);
-        search(yes, no, self.guess(end, yes), tried)
+        search(yes, no, self.guess(end, yes), |at| fits(at, &self.need(at)))
     }
 
     /// The largest value known to fit (zero when none is) and the smallest above it known not to.
-    fn bracket(&self, fits: &dyn Fn(&Need) -> bool) -> (u64, u64) {
+    fn bracket(&self, fits: &dyn Fn(u64, &Result<Need, String>) -> bool) -> (u64, u64) {
         let known = self.known.borrow();
-        let good = |need: &Result<Need, String>| need.as_ref().is_ok_and(fits);
-        let yes = known.iter().rev().find(|(_, need)| good(need)).map_or(0, |(at, _)| *at);
+        let yes = known.iter().rev().find(|(at, need)| fits(**at, need)).map_or(0, |(at, _)| *at);
         let no = known.range(yes + 1..).map(|(at, _)| *at).next().unwrap_or(self.most().saturating_add(1));
         (yes.min(self.most()), no.min(self.most().saturating_add(1)))
     }
 
-    /// A value near the last that fits: from the nearest known one, the parts that do not grow as they are and the cache in
-    /// proportion.
+    /// A value near the last that fits: from the nearest one that is planned, the parts that do not grow as they are and the
+    /// cache in proportion; where those parts alone are too much, all but the weights in proportion.
     fn guess(&self, end: End, from: u64) -> u64 {
-        let from = if from == 0 { self.most().min(if self.of_context() { 4096 } else { 1 }) } else { from };
-        let Ok(need) = self.need(from) else { return from / 2 };
+        let known = self.known.borrow();
+        let planned = |(at, need): (&u64, &Result<Need, String>)| need.as_ref().ok().map(|need| (*at, need.clone()));
+        let below = known.range(..=from).rev().find_map(planned);
+        let Some((from, need)) = below.or_else(|| known.range(from + 1..).find_map(planned)) else { return from };
         let limit = match end {
             End::Low => need.limit_low,
             End::Middle => need.limit,
             End::High => need.limit_high,
         };
         let room = limit.saturating_sub(need.total().saturating_sub(need.kv));
-        proportion(from, room, need.kv)
+        if room > Bytes::ZERO {
+            return proportion(from, room, need.kv);
+        }
+        proportion(from, limit.saturating_sub(need.weights), need.total().saturating_sub(need.weights))
     }
 
     fn of_context(&self) -> bool {
         matches!(self.along, Along::Context { .. })
     }
 
+    /// The memory of the card, where anything is planned.
+    pub(super) fn card(&self) -> Option<Bytes> {
+        self.known.borrow().values().find_map(|need| need.as_ref().ok().map(|need| need.card))
+    }
+
     /// Returns how far the column goes.
     pub(super) fn reach(&self) -> ReachAnswer {
+        self.reached().0
+    }
+
+    /// How far the column goes, and the first value at which the card is full.
+    fn reached(&self) -> (ReachAnswer, Option<u64>) {
+        let at = self.at.clone();
+        let anchor = match self.anchor() {
+            Ok(anchor) => anchor,
+            Err(error) => {
+                let refused = Some(error.clone());
+                return (ReachAnswer { at, most: None, low: None, high: None, bound: error, refused }, None);
+            }
+        };
         if !self.ground.has_card() {
             let bound = "no card is named".to_owned();
-            return ReachAnswer { at: self.at.clone(), most: None, low: None, high: None, bound };
+            return (ReachAnswer { at, most: None, low: None, high: None, bound, refused: None }, None);
         }
-        let middle = self.last(End::Middle);
-        let (low, high) = (self.last(End::Low).min(middle), self.last(End::High).max(middle));
+        let middle = self.last(End::Middle, anchor);
         let bound = if middle >= self.most() {
             match self.along {
                 Along::Context { .. } => "model",
@@ -173,25 +217,30 @@ impl<'a> Column<'a> {
                 Err(error) => error,
             }
         };
-        ReachAnswer { at: self.at.clone(), most: Some(middle), low: Some(low), high: Some(high), bound }
+        // What is refused as too little does not fit.
+        let planned = |at: u64| if at > 0 && self.need(at).is_ok() { at } else { 0 };
+        let low = planned(self.last(End::Low, anchor).min(middle));
+        let high = planned(self.last(End::High, anchor).max(middle));
+        let full_at = (middle < self.most() && self.need(middle + 1).is_ok()).then_some(middle + 1);
+        (ReachAnswer { at, most: Some(planned(middle)), low: Some(low), high: Some(high), bound, refused: None }, full_at)
     }
 
     /// Returns the least value at which the cache is larger than the weights.
     fn crossing(&self) -> Option<u64> {
-        let most = self.most();
-        let outgrown = |value: u64| self.need(value).is_ok_and(|need| need.kv > need.weights);
-        let from = self.known.borrow().iter().rev().find(|(_, need)| need.is_ok()).map(|(at, _)| *at);
-        let need = self.need(from.unwrap_or(1)).ok()?;
-        let guess = proportion(from.unwrap_or(1), need.weights, need.kv).clamp(1, most);
+        let (anchor, most) = (self.anchor().ok()?, self.most());
+        let outgrown = |need: &Need| need.kv > need.weights;
+        let before = |at: u64| self.need(at).as_ref().map_or(at < anchor, |need| !outgrown(need));
+        let from = self.known.borrow().iter().rev().find(|(_, need)| need.is_ok()).map(|(at, _)| *at)?;
+        let need = self.need(from).ok()?;
+        let guess = proportion(from, need.weights, need.kv).clamp(1, most);
+        let last = search(0, most.saturating_add(1), guess, before);
         // Values that the engine refuses are no crossing.
-        let before = search(0, most.saturating_add(1), guess, |value| !outgrown(value));
-        (before < most && outgrown(before + 1)).then(|| before + 1)
+        (last < most && self.need(last + 1).is_ok_and(|need| outgrown(&need))).then(|| last + 1)
     }
 
     /// Returns the column's crossings.
     pub(super) fn line(&self) -> LineAnswer {
-        let reach = self.reach();
-        let full_at = reach.most.filter(|most| *most < self.most() && self.need(most + 1).is_ok()).map(|most| most + 1);
+        let (reach, full_at) = self.reached();
         LineAnswer {
             along: match self.along {
                 Along::Context { .. } => Knob::Context.name(),

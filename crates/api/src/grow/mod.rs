@@ -269,10 +269,10 @@ fn by_gpu(request: &GrowRequest, asked: &Asked, longest: u64, desk: &Desk<'_>) -
             let along = Along::Context { batch: *number, most: longest };
             let column = Column::new(&subject.ground, asked.fixed.clone(), vec![setting(Knob::Batch, batch)], along);
             row.reaches.push(column.reach());
+            row.card_bytes = row.card_bytes.or_else(|| column.card().map(Bytes::get));
         }
-        match subject.ground.need_at(&asked.fixed, 1, 1) {
-            Ok(need) => row.card_bytes = Some(need.card.get()),
-            Err(error) => (row.refused, row.reaches) = (Some(error.to_string()), Vec::new()),
+        if row.reaches.iter().all(|reach| reach.refused.is_some()) {
+            row.refused = row.reaches.first().and_then(|reach| reach.refused.clone());
         }
         rows.push(row);
     }

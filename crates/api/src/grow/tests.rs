@@ -82,7 +82,8 @@ fn what_is_refused_is_a_row() {
     .unwrap();
     let refused: Vec<bool> = answer.points.iter().map(|point| point.refused.is_some()).collect();
     assert_eq!(refused, [false, false, true, true, true, true]);
-    assert_eq!((answer.lines[0].reach.most, answer.lines[1].reach.most), (Some(4096), Some(0)));
+    assert_eq!((answer.lines[0].reach.most, answer.lines[1].reach.most), (Some(4096), None));
+    assert!(answer.lines[1].reach.refused.as_ref().is_some_and(|said| said.contains("3")), "{:?}", answer.lines[1]);
 }
 
 #[test]
@@ -123,6 +124,63 @@ fn cards_side_by_side() {
     .unwrap();
     let most: Vec<Option<u64>> = answer.gpus.iter().map(|row| row.reaches.first()?.most).collect();
     assert!(most[0] < most[1] && most[2].is_none() && answer.gpus[2].refused.is_some(), "{most:?}");
+}
+
+/// The longest context of the batch where no point of the grid fits: Transformers refuses a length of one token, which is
+/// too little, not too much.
+#[test]
+fn what_is_refused_below_bounds_nothing_from_above() {
+    for (gpu, batch, longest) in [("rtx-4090", 64, 450..600), ("rtx-4090", 256, 100..150), ("h100-sxm", 512, 200..512)] {
+        let answer = ask(json!({
+            "launch": launch("llama-3.1-8b", gpu, "transformers"),
+            "vary": [{"knob": "context", "values": "1k..128k"}, {"knob": "batch", "values": format!("1,{batch}")}],
+        }))
+        .unwrap();
+        let reach = &answer.lines[1].reach;
+        let (low, most, high) = (reach.low.unwrap(), reach.most.unwrap(), reach.high.unwrap());
+        assert!(longest.contains(&most) && reach.bound == "kv", "{gpu} {batch}: {reach:?}");
+        assert!(low <= most && most <= high && low * 4 >= most * 3, "{gpu} {batch}: {reach:?}");
+        assert_eq!(answer.lines[1].full_at, Some(most + 1));
+    }
+    // Where even the shortest does not fit, nothing does, and the card is why.
+    let answer = ask(json!({
+        "launch": launch("llama-3.1-70b", "rtx-4090", "transformers"),
+        "vary": [{"knob": "context", "values": "1k,2k"}],
+    }))
+    .unwrap();
+    let reach = &answer.lines[0].reach;
+    assert_eq!((reach.most, reach.low, reach.high, reach.bound.as_str()), (Some(0), Some(0), Some(0), "weights"));
+}
+
+#[test]
+fn cards_of_an_engine_that_refuses_one_token() {
+    let answer = ask(json!({
+        "launch": launch("llama-3.1-8b", "l40s", "transformers"),
+        "vary": [{"knob": "context", "values": "8k"}],
+        "gpus": ["rtx-4090", "l40s"],
+    }))
+    .unwrap();
+    let most: Vec<Option<u64>> = answer.gpus.iter().map(|row| row.reaches.first()?.most).collect();
+    assert!(most[0] < most[1] && most[0] > Some(30_000), "{most:?}");
+    assert!(answer.gpus.iter().all(|row| row.refused.is_none() && row.card_bytes.is_some()));
+    assert_eq!(most[1], answer.lines[0].reach.most);
+}
+
+#[test]
+fn what_is_refused_is_not_never() {
+    let answer = ask(json!({
+        "launch": launch("llama-3.1-8b", "l40s", "llama.cpp"),
+        "vary": [{"knob": "context", "values": "1k,2k"}, {"knob": "batch", "values": "1,512"}],
+        "gpus": ["rtx-4090"],
+    }))
+    .unwrap();
+    let line = &answer.lines[1];
+    assert_eq!((line.reach.most, line.full_at, line.kv_outgrows_weights_at), (None, None, None));
+    assert!(line.reach.refused.as_ref().is_some_and(|said| said.contains("n_seq_max")), "{line:?}");
+    assert!(answer.findings.last().is_some_and(|said| said.starts_with("batch 512: refused: ")), "{:?}", answer.findings);
+    // One batch of a card is refused, the others are not.
+    let row = &answer.gpus[0];
+    assert!(row.refused.is_none() && row.reaches[0].most.is_some() && row.reaches[1].refused.is_some(), "{row:?}");
 }
 
 proptest! {

@@ -44,6 +44,9 @@ fn line(line: &LineAnswer) -> String {
         let number = Tokens::new(number).to_string();
         if line.along == "context" { format!("{number} tokens") } else { format!("{number} sequences") }
     };
+    if let Some(refused) = &line.reach.refused {
+        return format!("{}refused: {refused}", place(&line.reach));
+    }
     let crossing = match line.kv_outgrows_weights_at {
         Some(at) => format!("KV outgrows the weights at {}", what(at)),
         None => "KV never outgrows the weights".to_owned(),

@@ -5,9 +5,9 @@ use plimsoll_api::grow::answer::{CardReachAnswer, NeedAnswer, PointAnswer, Reach
 
 use crate::number::{count, percent as part_of, size, three};
 use crate::page::{Style, clean, columns, cut, wrap};
-use crate::plan::{model_words, place_words};
+use crate::plan::{model_words, place_words_of};
 use crate::simulate::list;
-use crate::textbook::textbook_table;
+use crate::textbook::textbook_led;
 
 /// Rows and columns of a table on a terminal at most; the other forms have all.
 const MOST: (usize, usize) = (24, 7);
@@ -29,7 +29,10 @@ pub fn grow_table(answer: &GrowAnswer, style: Style) -> String {
         }
     }
     if let Some(textbook) = &answer.textbook {
-        out.push_str(&format!("\n{}", textbook_table(textbook, style)));
+        let card = answer.points.iter().any(|point| point.need.as_ref().is_some_and(|need| need.card_bytes.is_some()));
+        let missing = if card { "an engine" } else { "an engine and a card" };
+        let lead = format!("A closed form, not a plan: for one, give {missing}.");
+        out.push_str(&format!("\n{}", textbook_led(textbook, &lead, style)));
     }
     out.push_str(&list("Assumptions", &answer.assumptions, style));
     out.push_str(&list("Notes", &answer.notes, style));
@@ -41,15 +44,32 @@ pub(crate) fn place(answer: &GrowAnswer) -> String {
     let place = match &answer.launch {
         Some(launch) => {
             let engine = format!("{} {}", launch.engine.name, launch.engine.version);
-            place_words(&engine, &launch.gpu, launch.parallel)
+            place_words_of(&engine, &launch.gpu, &cards_words(answer, launch.gpu.count), launch.parallel)
         }
         None => {
             let card = answer.points.iter().find_map(|point| point.need.as_ref()?.card_bytes);
             card.map_or_else(|| "no engine, no card".to_owned(), |card| format!("no engine, a card of {}", size(card)))
         }
     };
-    let fixed: Vec<String> = answer.fixed.iter().map(|at| format!("{} {}", at.knob, number(&at.value))).collect();
+    // The division is said with the cards.
+    let said = |at: &&SettingAnswer| {
+        let ranks = answer.launch.as_ref().map(|launch| match at.knob.as_str() {
+            "tp" => launch.parallel.tp,
+            "pp" => launch.parallel.pp,
+            _ => 1,
+        });
+        ranks.is_some_and(|ranks| ranks > 1 && at.value == ranks.to_string())
+    };
+    let fixed = answer.fixed.iter().filter(|at| !said(at));
+    let fixed: Vec<String> = fixed.map(|at| format!("{} {}", at.knob, number(&at.value))).collect();
     if fixed.is_empty() { place } else { format!("{place}; {}", fixed.join(", ")) }
+}
+
+/// How many cards the points are on, where no point says otherwise `usual`: `4`, `1 to 8`.
+fn cards_words(answer: &GrowAnswer, usual: u32) -> String {
+    let counts = || answer.points.iter().filter_map(|point| Some(point.need.as_ref()?.gpus));
+    let (least, most) = (counts().min().unwrap_or(usual), counts().max().unwrap_or(usual));
+    if least == most { most.to_string() } else { format!("{least} to {most}") }
 }
 
 /// A table in any form.
@@ -143,9 +163,9 @@ fn totals(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Table {
         std::iter::once(number(&x.values[at])).chain(cells).collect()
     };
     let left_out = if down.len() < x.values.len() || across.len() < y.values.len() {
-        "; every value is in the other forms: --format csv, --json"
+        format!("; {ELSEWHERE}")
     } else {
-        ""
+        String::new()
     };
     Table {
         title: format!("Memory in GiB by {} × {}{limit}", x.knob, y.knob),
@@ -173,7 +193,9 @@ fn parts(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
     let x = answer.axes.first()?;
     let at = telling_column(answer);
     let points = column(answer, at);
-    let rows = spread(points.len(), most.map_or(usize::MAX, |(rows, _)| rows)).into_iter().map(|row| {
+    let shown = spread(points.len(), most.map_or(usize::MAX, |(rows, _)| rows));
+    let omitted = left_out(shown.len(), points.len());
+    let rows = shown.into_iter().map(|row| {
         let point = &points[row];
         let value = number(&x.values[row]);
         match &point.need {
@@ -192,9 +214,12 @@ fn parts(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
     Some(Table {
         title: format!("Parts in GiB{}", if name.is_empty() { String::new() } else { format!(" at {name}") }),
         heads: std::iter::once(x.knob.as_str()).chain(heads).map(str::to_owned).collect(),
-        numeric: vec![true, true, true, true, true, true, true, true, false],
+        numeric: std::iter::once(x.values.iter().all(|value| value.parse::<u64>().is_ok()))
+            .chain([true; 7])
+            .chain([false])
+            .collect(),
         rows: shown,
-        key: reason.map(|reason| format!("— refused: {reason}")).unwrap_or_default(),
+        key: joined(reason.map(|reason| format!("— refused: {reason}")).unwrap_or_default(), omitted),
     })
 }
 
@@ -251,26 +276,63 @@ fn reach_cells(reach: &ReachAnswer) -> Vec<String> {
 
 /// How far each column goes.
 fn reaches(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
-    let along = answer.lines.first()?.along.clone();
-    let knob = answer.axes.get(1).map(|axis| axis.knob.clone());
-    let rows = spread(answer.lines.len(), most.map_or(usize::MAX, |(rows, _)| rows)).into_iter().map(|at| {
-        let line = &answer.lines[at];
+    let first = answer.lines.first()?;
+    let along = first.along.clone();
+    let shown = spread(answer.lines.len(), most.map_or(usize::MAX, |(rows, _)| rows));
+    let rows = shown.iter().map(|at| {
+        let line = &answer.lines[*at];
         let none = if line.reach.refused.is_some() { "—" } else { "never" };
         let crossing = line.kv_outgrows_weights_at.map_or_else(|| none.to_owned(), count);
-        let first = knob.as_ref().map(|_| values(&line.reach.at));
-        first.into_iter().chain([crossing]).chain(reach_cells(&line.reach)).collect()
+        own(&line.reach).chain([crossing]).chain(reach_cells(&line.reach)).collect()
     });
-    let what = if along == "context" { "Longest context" } else { "Largest batch" };
+    let rows: Vec<Vec<String>> = rows.collect();
     let heads = ["KV > weights at", if along == "context" { "longest" } else { "largest" }, "interval", "then"];
-    let by = knob.as_ref().map(|knob| format!(" by {knob}")).unwrap_or_default();
-    let numeric = [true, true, true, false];
+    let own = first.reach.at.iter().map(|at| at.knob.clone());
     Some(Table {
-        title: format!("{what}{by}"),
-        heads: knob.clone().into_iter().chain(heads.map(str::to_owned)).collect(),
-        numeric: knob.iter().map(|_| true).chain(numeric).collect(),
-        rows: rows.collect(),
-        key: refusals(answer.lines.iter().map(|line| &line.reach)),
+        title: reach_title(answer, &along, &first.reach),
+        numeric: numeric(&first.reach).chain([true, true, true, false]).collect(),
+        heads: own.chain(heads.map(str::to_owned)).collect(),
+        rows,
+        key: joined(refusals(answer.lines.iter().map(|line| &line.reach)), left_out(shown.len(), answer.lines.len())),
     })
+}
+
+/// The values of what a row is, a cell for each knob.
+fn own(reach: &ReachAnswer) -> impl Iterator<Item = String> {
+    reach.at.iter().map(|at| number(&at.value))
+}
+
+/// Which of their columns hold numbers.
+fn numeric(reach: &ReachAnswer) -> impl Iterator<Item = bool> {
+    reach.at.iter().map(|at| at.value.parse::<u64>().is_ok())
+}
+
+/// What is sought, by what, and with what it stays where no axis says: `Longest context by tp at batch 4`.
+fn reach_title(answer: &GrowAnswer, along: &str, first: &ReachAnswer) -> String {
+    let what = if along == "context" { "Longest context" } else { "Largest batch" };
+    let by: Vec<&str> = first.at.iter().map(|at| at.knob.as_str()).collect();
+    let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(" × ")) };
+    let varied = |knob: &str| answer.axes.iter().any(|axis| axis.knob == knob);
+    if varied("context") || varied("batch") {
+        return format!("{what}{by}");
+    }
+    let (other, unit) = if along == "context" { ("batch", "") } else { ("context", " tokens") };
+    let fixed = answer.fixed.iter().find(|at| at.knob == other).map(|at| number(&at.value));
+    let at =
+        fixed.map(|fixed| if unit.is_empty() { format!(" at batch {fixed}") } else { format!(" at {fixed}{unit}") });
+    format!("{what}{by}{}", at.unwrap_or_default())
+}
+
+/// Says that rows are left out.
+fn left_out(shown: usize, all: usize) -> String {
+    if shown < all { format!("{shown} of {all} rows; {ELSEWHERE}") } else { String::new() }
+}
+
+const ELSEWHERE: &str = "every value is in the other forms: --format csv, --json";
+
+/// Two sentences of a key, either of which may be none.
+fn joined(one: String, two: String) -> String {
+    [one, two].into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// The values of settings.
@@ -283,16 +345,17 @@ fn largest(answer: &GrowAnswer, most: Option<(usize, usize)>) -> Option<Table> {
     if answer.largest_batches.iter().all(|reach| reach.most.is_none()) {
         return None;
     }
-    let rows = spread(answer.largest_batches.len(), most.map_or(usize::MAX, |(rows, _)| rows)).into_iter().map(|at| {
-        let reach = &answer.largest_batches[at];
-        std::iter::once(values(&reach.at)).chain(reach_cells(reach)).collect()
-    });
+    let all = &answer.largest_batches;
+    let first = all.first()?;
+    let shown = spread(all.len(), most.map_or(usize::MAX, |(rows, _)| rows));
+    let rows = shown.iter().map(|at| own(&all[*at]).chain(reach_cells(&all[*at])).collect());
+    let heads = first.at.iter().map(|at| at.knob.as_str());
     Some(Table {
-        title: "Largest batch by context".to_owned(),
-        heads: ["context", "largest", "interval", "then"].map(str::to_owned).to_vec(),
-        numeric: vec![true, true, true, false],
+        title: reach_title(answer, "batch", first),
+        heads: heads.chain(["largest", "interval", "then"]).map(str::to_owned).collect(),
+        numeric: numeric(first).chain([true, true, false]).collect(),
         rows: rows.collect(),
-        key: refusals(answer.largest_batches.iter()),
+        key: joined(refusals(all.iter()), left_out(shown.len(), all.len())),
     })
 }
 

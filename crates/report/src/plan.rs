@@ -57,6 +57,11 @@ pub(crate) fn place_line(answer: &PlanAnswer) -> String {
 
 /// An engine on cards, and how a model is divided over them.
 pub(crate) fn place_words(engine: &str, gpu: &GpuHead, parallel: ParallelHead) -> String {
+    place_words_of(engine, gpu, &gpu.count.to_string(), parallel)
+}
+
+/// The same for so many cards: `4`, `1 to 8`.
+pub(crate) fn place_words_of(engine: &str, gpu: &GpuHead, cards: &str, parallel: ParallelHead) -> String {
     let kinds = [("tp", parallel.tp), ("pp", parallel.pp), ("dp", parallel.dp), ("ep", parallel.ep)];
     let kinds: Vec<String> =
         kinds.iter().filter(|(_, ranks)| *ranks > 1).map(|(kind, ranks)| format!("{kind} {ranks}")).collect();
@@ -66,7 +71,7 @@ pub(crate) fn place_words(engine: &str, gpu: &GpuHead, parallel: ParallelHead) -
     if name.contains(" + ") {
         return clean(&format!("{engine} on {name}{kinds}"));
     }
-    clean(&format!("{engine} on {} × {name}{total}{kinds}", gpu.count))
+    clean(&format!("{engine} on {cards} × {name}{total}{kinds}"))
 }
 
 /// The ledger of one rank, with bars over the card.

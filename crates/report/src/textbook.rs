@@ -8,19 +8,25 @@ use crate::{Style, csv};
 
 /// Draws the textbook's numbers for a terminal.
 pub fn textbook_table(answer: &TextbookAnswer, style: Style) -> String {
+    textbook_led(answer, "A closed form, not a plan: for one, give an engine and a card.", style)
+}
+
+/// The same under another sentence on what it is.
+pub(crate) fn textbook_led(answer: &TextbookAnswer, lead: &str, style: Style) -> String {
     let real_name = answer.model.as_deref().unwrap_or("a real model");
-    let mut text = format!("The textbook's decoder: {}\n", answer.spec);
-    text.push_str("A closed form, not a plan: for one, give an engine and a card.\n\n");
+    let mut text = format!("The textbook's decoder: {}\n{lead}\n\n", answer.spec);
     text.push_str(&format!("{:<28}{:>16}  {:>16}\n", "", "textbook", if answer.model.is_some() { "real" } else { "" }));
     let mut said: Vec<&str> = Vec::new();
     for line in &answer.lines {
         let real = line.real.map_or_else(String::new, |number| shown(line, number));
         text.push_str(&format!("{:<28}{:>16}  {:>16}\n", line.what, shown(line, line.textbook), real));
-        if !said.contains(&line.why.as_str()) {
+        if !line.why.is_empty() && !said.contains(&line.why.as_str()) {
             said.push(&line.why);
         }
     }
-    text.push_str(&format!("\nWhy {real_name} differs\n"));
+    if !said.is_empty() {
+        text.push_str(&format!("\nWhy {real_name} differs\n"));
+    }
     for line in &answer.lines {
         if said.first() == Some(&line.why.as_str()) {
             said.remove(0);

@@ -21,9 +21,10 @@ pub struct GrowAnswer {
     pub findings: Vec<String>,
     /// Every point of the grid, column by column.
     pub points: Vec<PointAnswer>,
-    /// How far each column goes.
+    /// How far each column goes; where neither context nor batch is varied, how far each point does, for at most 256.
     pub lines: Vec<LineAnswer>,
-    /// The largest batch of each context, where batches are varied or nothing but the context is.
+    /// The largest batch of each context, where batches are varied or nothing but the context is; of each point, where neither
+    /// context nor batch is.
     pub largest_batches: Vec<ReachAnswer>,
     /// The longest context on other cards.
     pub gpus: Vec<CardReachAnswer>,
@@ -126,6 +127,10 @@ pub struct NeedAnswer {
     pub largest_batch: Option<u64>,
     /// What lies in the host's memory.
     pub host_bytes: u64,
+    /// Cards that the launch is on.
+    pub gpus: u32,
+    /// The card that these numbers are of, the fullest: its place among them, from 0.
+    pub rank: u32,
 }
 
 /// How far something goes.

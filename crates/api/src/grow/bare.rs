@@ -85,6 +85,7 @@ impl<'d> Bare<'d> {
             limit_high: card,
             card,
             rank: 0,
+            gpus: 1,
             fits,
             state: if fits { State::Fits } else { State::DoesNotFit },
             binding: (!fits).then(|| if fixed > card { "weights" } else { "kv" }.to_owned()),

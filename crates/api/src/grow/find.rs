@@ -222,7 +222,10 @@ impl<'a> Column<'a> {
         let low = planned(self.last(End::Low, anchor).min(middle));
         let high = planned(self.last(End::High, anchor).max(middle));
         let full_at = (middle < self.most() && self.need(middle + 1).is_ok()).then_some(middle + 1);
-        (ReachAnswer { at, most: Some(planned(middle)), low: Some(low), high: Some(high), bound, refused: None }, full_at)
+        (
+            ReachAnswer { at, most: Some(planned(middle)), low: Some(low), high: Some(high), bound, refused: None },
+            full_at,
+        )
     }
 
     /// Returns the least value at which the cache is larger than the weights.

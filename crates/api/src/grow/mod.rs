@@ -15,8 +15,8 @@ use plimsoll_units::Bytes;
 pub use request::{GrowRequest, VaryRequest};
 
 use self::answer::{
-    AxisAnswer, CardReachAnswer, GrowAnswer, LaunchAnswer, NeedAnswer, PartAnswer, PointAnswer, ReachAnswer,
-    SettingAnswer,
+    AxisAnswer, CardReachAnswer, GrowAnswer, LaunchAnswer, LineAnswer, NeedAnswer, PartAnswer, PointAnswer,
+    ReachAnswer, SettingAnswer,
 };
 use self::bare::Bare;
 use self::find::{Along, Column, Ground};
@@ -24,9 +24,12 @@ use self::request::{Asked, Axis};
 use self::spec::Spec;
 use crate::answer::ModelHead;
 use crate::launch::IDLE;
-use crate::textbook::{TextbookAnswer, textbook_of};
+use crate::textbook::{TextbookAnswer, TextbookLine, textbook_of};
 use crate::vary::{Base, Knob, Need, Part, Setting, Value, Varied};
 use crate::{Desk, Error, PlanRequest, heads};
+
+/// Points at most of which it is sought how far they go, where neither context nor batch is varied.
+const MOST_REACHES: usize = 256;
 
 /// Answers how memory grows.
 ///
@@ -51,7 +54,19 @@ pub fn grow(request: &GrowRequest, desk: &Desk<'_>) -> Result<GrowAnswer, Error>
         }
         lines.extend(column.as_ref().map(Column::line));
     }
-    let largest_batches = largest(ground, &asked);
+    let mut largest_batches = largest(ground, &asked);
+    let mut notes = subject.notes;
+    if asked.of_points() {
+        if points.len() <= MOST_REACHES {
+            (lines, largest_batches) = by_point(ground, &asked, subject.longest);
+        } else {
+            notes.push(format!(
+                "how far each of {} points goes is not sought: at most that of {MOST_REACHES} is",
+                points.len()
+            ));
+        }
+    }
+    notes.extend(fullest(&asked, &points));
     let gpus = by_gpu(request, &asked, subject.longest, desk)?;
     let mut answer = GrowAnswer {
         model: subject.model,
@@ -65,7 +80,7 @@ pub fn grow(request: &GrowRequest, desk: &Desk<'_>) -> Result<GrowAnswer, Error>
         gpus,
         textbook: subject.textbook,
         assumptions: subject.assumptions,
-        notes: subject.notes,
+        notes,
     };
     answer.assumptions.extend(asked.assumptions.iter().cloned());
     if let Some(varied) = shown {
@@ -116,12 +131,38 @@ impl<'d> Subject<'d> {
             let named = (name, std::sync::Arc::clone(&loaded));
             Ground::Bare(Box::new(Bare::new(named, spec.config(), spec.kv_bytes, card, desk)))
         };
-        let lines = textbook_of(&spec.textbook().parse()?, Some(&loaded.model));
-        let textbook =
-            Some(TextbookAnswer { spec: spec.textbook().to_owned(), model: Some("this decoder".to_owned()), lines });
         let longest = longest(&loaded.model);
+        let textbook = match &ground {
+            // An engine's plan needs no closed form beside it.
+            Ground::Launch(_) => None,
+            Ground::Bare(_) => Some(beside(&spec, &loaded.model, &ground, longest)?),
+        };
         Ok(Subject { ground, model: heads::head(&loaded), longest, textbook, assumptions, notes: Vec::new() })
     }
+}
+
+/// The textbook's closed form of a bare specification, for the card where one is named.
+fn beside(
+    spec: &Spec,
+    model: &plimsoll_facts::model::Model,
+    ground: &Ground<'_>,
+    longest: u64,
+) -> Result<TextbookAnswer, Error> {
+    let parsed: plimsoll_plan::generic::Spec = spec.textbook().parse()?;
+    let mut lines = textbook_of(&parsed, Some(model));
+    let column = Column::new(ground, Vec::new(), Vec::new(), Along::Context { batch: 1, most: longest });
+    if let (true, Ok(need)) = (ground.has_card(), ground.need_at(&[], 1, 1)) {
+        // What holds for one token holds for many, and other cards are not asked for.
+        lines.retain(|line| line.unit == "bytes" && !line.what.starts_with("KV at "));
+        lines.push(TextbookLine {
+            what: "longest context".to_owned(),
+            unit: "tokens".to_owned(),
+            textbook: parsed.longest_context(need.card).min(longest) as f64,
+            real: column.reach().most.map(|most| most as f64),
+            why: String::new(),
+        });
+    }
+    Ok(TextbookAnswer { spec: spec.textbook().to_owned(), model: Some("this decoder".to_owned()), lines })
 }
 
 /// The longest sequence that a model is made for.
@@ -244,6 +285,54 @@ fn largest(ground: &Ground<'_>, asked: &Asked) -> Vec<ReachAnswer> {
     found.collect()
 }
 
+/// How far each point goes where neither context nor batch is varied: to the longest context, to the largest batch.
+fn by_point(ground: &Ground<'_>, asked: &Asked, longest: u64) -> (Vec<LineAnswer>, Vec<ReachAnswer>) {
+    let (mut contexts, mut batches) = (Vec::new(), Vec::new());
+    for y in each(asked.y.as_ref()) {
+        for x in &asked.x.values {
+            let (settings, batch, context) = place(asked, y, x);
+            let both = [Some((&asked.x, x)), asked.y.as_ref().zip(y)];
+            let at: Vec<SettingAnswer> =
+                both.into_iter().flatten().map(|(axis, value)| setting(axis.knob, value)).collect();
+            let need = ground.need_at(&settings, batch, context).map_err(|error| error.to_string());
+            let column = |along| Column::new(ground, settings.clone(), at.clone(), along);
+            let by_context = column(Along::Context { batch, most: longest.max(context) });
+            by_context.seen(context, need.clone());
+            contexts.push(by_context.line());
+            let by_batch = column(Along::Batch { context });
+            by_batch.seen(batch, need);
+            batches.push(by_batch.reach());
+        }
+    }
+    (contexts, batches)
+}
+
+/// Says where numbers are not all of one card: another may be the fullest at another context or batch, and it may hold more or
+/// fewer layers.
+fn fullest(asked: &Asked, points: &[PointAnswer]) -> Option<String> {
+    let quantity = |knob: Knob| matches!(knob, Knob::Context | Knob::Batch);
+    if !quantity(asked.x.knob) {
+        return None;
+    }
+    let column =
+        if asked.y.as_ref().is_some_and(|axis| quantity(axis.knob)) { points.len() } else { asked.x.values.len() };
+    let differ = points.chunks(column.max(1)).find_map(|column| {
+        let mut planned = column.iter().filter_map(|point| Some((point, point.need.as_ref()?)));
+        let (first, need) = planned.next()?;
+        let (other, rank) =
+            planned.find(|(_, other)| other.rank != need.rank).map(|(point, need)| (point, need.rank))?;
+        Some((first, need.rank, other, rank))
+    });
+    let (first, from, other, to) = differ?;
+    let place = |point: &PointAnswer| format!("batch {} of {} tokens", point.batch, point.context);
+    Some(format!(
+        "the fullest card is not the same everywhere: card {from} at {}, card {to} at {}; weights, cache per token and where KV \
+         outgrows the weights are those of the fullest, so they may change from one row to the next",
+        place(first),
+        place(other)
+    ))
+}
+
 /// The longest context on other cards, by batch.
 fn by_gpu(request: &GrowRequest, asked: &Asked, longest: u64, desk: &Desk<'_>) -> Result<Vec<CardReachAnswer>, Error> {
     let batches = match &asked.y {
@@ -352,6 +441,8 @@ fn written(need: &Need, card: bool) -> NeedAnswer {
         binding: need.binding.clone(),
         largest_batch: need.largest_batch.filter(|_| card),
         host_bytes: need.host.get(),
+        gpus: need.gpus,
+        rank: u32::try_from(need.rank).unwrap_or(u32::MAX),
     }
 }
 

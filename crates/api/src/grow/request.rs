@@ -74,6 +74,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Whether neither context nor batch is varied, so that each point goes as far as it does.
+    pub(super) fn of_points(&self) -> bool {
+        !matches!(self.x.knob, Knob::Context | Knob::Batch)
+    }
+
     /// Reads the knobs of a request; `longest` is the longest sequence that the model is made for.
     pub(super) fn new(request: &GrowRequest, longest: u64) -> Result<Asked, Error> {
         let mut assumptions = Vec::new();
@@ -118,8 +123,21 @@ impl Asked {
         if batch.is_none() && !named(&axes, Knob::Batch) {
             assumptions.push("one sequence at a time; --batch says otherwise".to_owned());
         }
-        // The context goes along the rows, else what was named first.
-        axes.sort_by_key(|axis| axis.knob != Knob::Context);
+        // The context goes along the rows, else the batch, else what was named first.
+        axes.sort_by_key(|axis| match axis.knob {
+            Knob::Context => 0,
+            Knob::Batch => 1,
+            Knob::Heads
+            | Knob::KvHeads
+            | Knob::HeadDim
+            | Knob::Dim
+            | Knob::Layers
+            | Knob::Format
+            | Knob::KvFormat
+            | Knob::Tp
+            | Knob::Pp
+            | Knob::Block => 2,
+        });
         let fixed = single.iter().filter(|axis| !matches!(axis.knob, Knob::Context | Knob::Batch));
         let fixed = fixed.filter_map(|axis| Some(Setting { knob: axis.knob, value: axis.values.first()?.clone() }));
         let fixed: Vec<Setting> = fixed.collect();
@@ -179,6 +197,7 @@ mod tests {
             (&[("batch", "1..8"), ("context", "2k")], (Knob::Batch, 4), None, 1, 2048, 0),
             (&[("layers", "8..32"), ("tp", "2")], (Knob::Layers, 3), None, 1, 4096, 2),
             (&[("layers", "8..32"), ("context", "1k,2k")], (Knob::Context, 2), Some((Knob::Layers, 3)), 1, 4096, 1),
+            (&[("tp", "1..4"), ("batch", "1,2")], (Knob::Batch, 2), Some((Knob::Tp, 3)), 1, 4096, 1),
             (&[("context", "2k"), ("batch", "3")], (Knob::Context, 1), None, 3, 2048, 0),
         ] {
             let found = asked(vary).unwrap();

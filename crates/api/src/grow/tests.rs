@@ -69,6 +69,7 @@ fn a_bare_specification_is_llama_2_7b() {
     let launched = json!({"spec": spec, "launch": {"gpu": "h100-sxm", "engine": "vllm"},
         "vary": [{"knob": "layers", "values": "16,32"}, {"knob": "context", "values": "4k"}]});
     let answer = ask(launched).unwrap();
+    assert!(answer.textbook.is_none());
     let kv: Vec<u64> = answer.points.iter().map(|point| point.need.as_ref().unwrap().kv_bytes).collect();
     assert_eq!(kv, [1 << 30, 2 << 30]);
 }
@@ -130,7 +131,8 @@ fn cards_side_by_side() {
 /// too little, not too much.
 #[test]
 fn what_is_refused_below_bounds_nothing_from_above() {
-    for (gpu, batch, longest) in [("rtx-4090", 64, 450..600), ("rtx-4090", 256, 100..150), ("h100-sxm", 512, 200..512)] {
+    for (gpu, batch, longest) in [("rtx-4090", 64, 450..600), ("rtx-4090", 256, 100..150), ("h100-sxm", 512, 450..600)]
+    {
         let answer = ask(json!({
             "launch": launch("llama-3.1-8b", gpu, "transformers"),
             "vary": [{"knob": "context", "values": "1k..128k"}, {"knob": "batch", "values": format!("1,{batch}")}],
@@ -177,10 +179,77 @@ fn what_is_refused_is_not_never() {
     let line = &answer.lines[1];
     assert_eq!((line.reach.most, line.full_at, line.kv_outgrows_weights_at), (None, None, None));
     assert!(line.reach.refused.as_ref().is_some_and(|said| said.contains("n_seq_max")), "{line:?}");
-    assert!(answer.findings.last().is_some_and(|said| said.starts_with("batch 512: refused: ")), "{:?}", answer.findings);
+    assert!(
+        answer.findings.last().is_some_and(|said| said.starts_with("batch 512: refused: ")),
+        "{:?}",
+        answer.findings
+    );
     // One batch of a card is refused, the others are not.
     let row = &answer.gpus[0];
     assert!(row.refused.is_none() && row.reaches[0].most.is_some() && row.reaches[1].refused.is_some(), "{row:?}");
+}
+
+/// Beside a bare specification on a card stands the textbook on that card, with a reason only where the two differ.
+#[test]
+fn the_textbook_says_what_differs() {
+    let card = json!({"gpu": "rtx-4090"});
+    let answer = ask(json!({"spec": "layers=32,dim=4096,heads=32,head-dim=128", "launch": card,
+        "vary": [{"knob": "context", "values": "1k,2k"}]}))
+    .unwrap();
+    let textbook = answer.textbook.unwrap();
+    let lines: Vec<(&str, bool)> =
+        textbook.lines.iter().map(|line| (line.what.as_str(), line.why.is_empty())).collect();
+    assert_eq!(lines, [("weights", false), ("KV per token", true), ("activations", false), ("longest context", true)]);
+    assert_eq!(textbook.lines[3].real, answer.lines[0].reach.most.map(|most| most as f64));
+    // Grouped heads are named where there are some, and all cards are told of where none is named.
+    let answer = ask(json!({"spec": "layers=32,dim=4096,heads=32,head-dim=128,kv-heads=8",
+        "vary": [{"knob": "context", "values": "1k,2k"}]}))
+    .unwrap();
+    let lines = answer.textbook.unwrap().lines;
+    assert!(lines[1].why.contains("8 heads for 32"), "{:?}", lines[1]);
+    assert!(lines.last().unwrap().why.starts_with("weights and KV per token and activations differ"), "{lines:?}");
+}
+
+/// Where neither context nor batch is varied, every point goes as far as it does.
+#[test]
+fn every_division_goes_as_far_as_it_does() {
+    let answer = ask(json!({
+        "launch": launch("llama-3.1-70b", "h100-sxm", "vllm"),
+        "vary": [{"knob": "tp", "values": "2,3,4,8"}, {"knob": "batch", "values": "4"}],
+    }))
+    .unwrap();
+    let values: Vec<&str> = answer.lines.iter().map(|line| line.reach.at[0].value.as_str()).collect();
+    assert_eq!(values, ["2", "3", "4", "8"]);
+    let (lines, batches) = (&answer.lines, &answer.largest_batches);
+    assert!(lines.iter().all(|line| line.along == "context"));
+    assert!(lines[1].reach.refused.is_some() && batches[1].refused.is_some());
+    assert!(lines[0].reach.most < lines[2].reach.most && lines[2].reach.most < lines[3].reach.most);
+    assert!(batches[0].most < batches[2].most && batches[2].most < batches[3].most);
+    // The same as where the context is varied.
+    let along = ask(json!({
+        "launch": launch("llama-3.1-70b", "h100-sxm", "vllm"),
+        "vary": [{"knob": "context", "values": "1k..128k"}, {"knob": "tp", "values": "2,4"},
+            {"knob": "batch", "values": "4"}],
+    }))
+    .unwrap();
+    assert_eq!(along.lines[1].reach.most, lines[2].reach.most);
+    assert_eq!(along.lines[1].kv_outgrows_weights_at, lines[2].kv_outgrows_weights_at);
+    // How many cards each is on.
+    let cards: Vec<Option<u32>> = answer.points.iter().map(|point| Some(point.need.as_ref()?.gpus)).collect();
+    assert_eq!(cards, [Some(2), None, Some(4), Some(8)]);
+}
+
+/// Layers are not evenly many on three cards, and the output projection lies on one: which card is the fullest changes.
+#[test]
+fn the_fullest_card_changes() {
+    let answer = ask(json!({
+        "launch": {"model": "llama-3.1-8b", "gpu": "l40s:4", "engine": "llama.cpp"},
+        "vary": [{"knob": "context", "values": "8k"}, {"knob": "batch", "values": "1,64"}],
+    }))
+    .unwrap();
+    let ranks: Vec<u32> = answer.points.iter().filter_map(|point| Some(point.need.as_ref()?.rank)).collect();
+    let said = answer.notes.iter().any(|note| note.starts_with("the fullest card is not the same everywhere"));
+    assert!(ranks.len() == 2 && ranks[0] != ranks[1] && said, "{ranks:?} {:?}", answer.notes);
 }
 
 proptest! {

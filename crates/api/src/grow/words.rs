@@ -4,11 +4,16 @@ use plimsoll_units::{Bytes, Tokens};
 
 use super::answer::{GrowAnswer, LineAnswer, PointAnswer, ReachAnswer};
 
+/// Lines that are told in sentences: of more the tables tell.
+const MOST_LINES: usize = 12;
+
 /// Returns what stands out.
 pub(super) fn findings(answer: &GrowAnswer) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(per_token(answer));
-    found.extend(answer.lines.iter().map(line));
+    if answer.lines.len() <= MOST_LINES {
+        found.extend(answer.lines.iter().map(line));
+    }
     found
 }
 

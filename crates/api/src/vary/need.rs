@@ -44,6 +44,8 @@ pub struct Need {
     pub card: Bytes,
     /// Which rank, as an index into the plan's.
     pub rank: usize,
+    /// Cards that the launch is on.
+    pub gpus: u32,
     /// Whether the sequences fit at once.
     pub fits: bool,
     /// The same with the intervals considered.
@@ -175,6 +177,7 @@ fn pooled(plan: &Plan, batch: u64, context: u64) -> Need {
         limit_high: limit(budget.high),
         card: rank.total,
         rank: at,
+        gpus: plan.parallel.gpus(),
         fits,
         state: if fits && holds(low) {
             State::Fits
@@ -227,6 +230,7 @@ fn allocated(plan: &Plan, batch: u64, context: u64) -> Need {
         limit_high: limit,
         card: rank.total,
         rank: at,
+        gpus: plan.parallel.gpus(),
         fits,
         state: plan.state(),
         binding,

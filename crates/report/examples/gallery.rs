@@ -75,6 +75,7 @@ fn bars(name: &str, many: usize) -> Figure {
         name: format!("rank {rank}"),
         parts: [32.9, 0.4, 1.9, 2.2, 35.4].into_iter().enumerate().map(|(at, gib)| Part::new(at, gib * GIB)).collect(),
         note: None,
+        limit: None,
     });
     let body = Body::Bars(Bars {
         axis: Axis::of("memory", Unit::Bytes),
@@ -91,6 +92,7 @@ fn bars_few() -> Figure {
         name: name.to_owned(),
         parts: vec![Part::new(0, 0.004 * (at + 1) as f64), Part::new(1, 0.011), Part::new(2, 0.002)],
         note: Some(format!("{} tokens/s", 100 * (at + 1))),
+        limit: None,
     });
     let body = Body::Bars(Bars {
         axis: Axis::of("time of a step", Unit::Seconds),
@@ -407,6 +409,7 @@ fn ranges(name: &str, many: usize) -> Figure {
             name: format!("run {at}: KV cache"),
             predicted: (middle * 0.96, middle, middle * 1.04),
             seen: (at % 7 != 6).then_some(seen),
+            written: None,
         }
     });
     let body = Body::Ranges(Ranges {

@@ -6,14 +6,14 @@ use plimsoll_api::compare::{COLUMNS, Column, Kind};
 
 use crate::compare::label;
 use crate::figure::{Axis, Bar, Bars, Body, Dot, Figure, Limit, Line, Part, Plot, Scale, Series, Stroke, Tone, Unit};
-use crate::number::count;
+use crate::figures_of::sentence;
+use crate::number::{count, size};
 
 /// Bars of a figure at most.
 const MOST: usize = 40;
-/// Cards whose lines are drawn at most.
-const CARDS: usize = 6;
-/// Dots of a figure at most.
+/// Dots of a figure at most, and those that all have names.
 const DOTS: usize = 400;
+const NAMED: usize = 24;
 
 /// The figures of a comparison, the most telling first.
 pub(crate) fn figures(answer: &ComparisonAnswer) -> Vec<Figure> {
@@ -40,7 +40,7 @@ fn caption(answer: &ComparisonAnswer, words: &str) -> String {
     // Lengths and batches of times are said where times are shown.
     let told = |text: &&String| !text.contains("--at-") || words.contains("predicted");
     let first = answer.assumptions.iter().filter(told).take(3).cloned();
-    [words.to_owned()].into_iter().filter(|words| !words.is_empty()).chain(first).collect::<Vec<_>>().join("; ")
+    [sentence(words)].into_iter().filter(|words| !words.is_empty()).chain(first).collect::<Vec<_>>().join("; ")
 }
 
 fn subtitle(answer: &ComparisonAnswer) -> String {
@@ -62,16 +62,6 @@ fn memory(answer: &ComparisonAnswer) -> Option<Figure> {
     if kept.is_empty() {
         return None;
     }
-    let bar = |row: &&ComparisonRow| {
-        let value =
-            |part: &str| row.parts.iter().filter(|one| one.part == part).map(|one| one.bytes as f64).sum::<f64>();
-        let parts = kept.iter().enumerate().map(|(at, (part, ..))| Part::new(at, value(part)));
-        let note = (row.state.as_deref() == Some("does_not_fit")).then(|| match row.max_context_tokens {
-            Some(tokens) if tokens > 0 => format!("up to {} tokens", count(tokens)),
-            Some(_) | None => "does not fit".to_owned(),
-        });
-        Bar { name: label(answer, row), parts: parts.filter(|part| part.value > 0.0).collect(), note }
-    };
     let mut cards: Vec<(String, u64)> = Vec::new();
     for row in &rows {
         let (Some(bytes), Some(card)) = (row.card_bytes, row.gpu.split(':').next()) else { continue };
@@ -82,8 +72,26 @@ fn memory(answer: &ComparisonAnswer) -> Option<Figure> {
             None => cards.push((card.to_owned(), bytes)),
         }
     }
-    cards.sort_by_key(|(_, bytes)| *bytes);
-    cards.truncate(CARDS);
+    let several = cards.len() > 1;
+    let bar = |row: &&ComparisonRow| {
+        let value =
+            |part: &str| row.parts.iter().filter(|one| one.part == part).map(|one| one.bytes as f64).sum::<f64>();
+        let parts = kept.iter().enumerate().map(|(at, (part, ..))| Part::new(at, value(part)));
+        let note = (row.state.as_deref() == Some("does_not_fit")).then(|| match row.max_context_tokens {
+            Some(tokens) if tokens > 0 => format!("up to {} tokens", count(tokens)),
+            Some(_) | None => "does not fit".to_owned(),
+        });
+        let parts: Vec<Part> = parts.filter(|part| part.value > 0.0).collect();
+        let sum: f64 = parts.iter().map(|part| part.value).sum();
+        let card = row.card_bytes.filter(|_| several);
+        let note = note.or_else(|| card.map(|card| format!("{} of {}", size(sum as u64), size(card))));
+        Bar {
+            name: label(answer, row),
+            parts,
+            note,
+            limit: card.map(|card| Limit::new("end of the row's card", card as f64)),
+        }
+    };
     Some(Figure {
         name: "memory".to_owned(),
         title: "Where does the memory of the fullest card go?".to_owned(),
@@ -93,7 +101,12 @@ fn memory(answer: &ComparisonAnswer) -> Option<Figure> {
             axis: Axis::of("memory of one card", Unit::Bytes),
             series: kept.iter().map(|(_, name, tone)| Series::new(*name, *tone)).collect(),
             rows: rows.iter().map(bar).collect(),
-            limits: cards.into_iter().map(|(name, bytes)| Limit::new(name, bytes as f64)).collect(),
+            // Of one card the line runs across all bars; of several each bar has its own.
+            limits: cards
+                .into_iter()
+                .filter(|_| !several)
+                .map(|(name, bytes)| Limit::new(name, bytes as f64))
+                .collect(),
         }),
     })
 }
@@ -110,11 +123,12 @@ fn contexts(answer: &ComparisonAnswer) -> Option<Figure> {
         parts: vec![Part::new(0, tokens(row) as f64)],
         note: Some(match (tokens(row), row.concurrency) {
             (0, _) => "does not fit".to_owned(),
-            (tokens, Some(several)) => {
+            (tokens, Some(several)) if several > 0 => {
                 format!("{} ({} at once of {})", count(tokens), count(several), count(row.at_tokens))
             }
-            (tokens, None) => count(tokens),
+            (tokens, Some(_) | None) => count(tokens),
         }),
+        limit: None,
     };
     Some(Figure {
         name: "context".to_owned(),
@@ -136,7 +150,7 @@ fn front(answer: &ComparisonAnswer) -> Option<Figure> {
     let column = |name: &str| COLUMNS.iter().copied().find(|column| column.name == name);
     let (x, y) = (column(&front.x)?, column(&front.y)?);
     let at = |row: &ComparisonRow| Some((x.of(row)?, y.of(row)?));
-    let dots: Vec<Dot> = answer
+    let mut dots: Vec<Dot> = answer
         .rows
         .iter()
         .enumerate()
@@ -149,6 +163,10 @@ fn front(answer: &ComparisonAnswer) -> Option<Figure> {
         })
         .take(DOTS)
         .collect();
+    // Names of a crowd would hide it: those on the front are told.
+    let crowd = dots.len() > NAMED;
+    dots.iter_mut().filter(|dot| crowd && dot.series.tone == Tone::Faint).for_each(|dot| dot.label.clear());
+    dots.sort_by_key(|dot| dot.series.tone == Tone::Faint);
     if dots.len() < 2 {
         return None;
     }
@@ -158,7 +176,14 @@ fn front(answer: &ComparisonAnswer) -> Option<Figure> {
         name: "front".to_owned(),
         title: format!("Which trades {} for {} best?", title(&x), title(&y)),
         subtitle: subtitle(answer),
-        caption: caption(answer, "predicted times; dots that no other beats in both are joined"),
+        caption: caption(
+            answer,
+            if crowd {
+                "predicted times; dots that no other beats in both are joined and named"
+            } else {
+                "predicted times; dots that no other beats in both are joined"
+            },
+        ),
         body: Body::Plot(Plot {
             x: axis(&x),
             y: axis(&y),

@@ -7,6 +7,7 @@ use plimsoll_api::grow::answer::{NeedAnswer, PointAnswer, ReachAnswer};
 use crate::figure::{
     Areas, Axis, Bar, Bars, Body, Cell, Figure, Heat, Limit, Line, Part, Plot, Scale, Series, Stroke, Tone, Unit,
 };
+use crate::figures_of::sentence;
 use crate::grow::{column, column_count, column_name, number, place, telling_column};
 use crate::number::{count, size, three};
 use crate::page::clean;
@@ -73,8 +74,8 @@ fn refused(answer: &GrowAnswer, points: &[PointAnswer]) -> Option<String> {
 
 /// What all figures rest on.
 fn caption(answer: &GrowAnswer, own: &str) -> String {
-    let mut said: Vec<&str> = vec![own];
-    said.extend(answer.assumptions.iter().take(3).map(String::as_str));
+    let mut said: Vec<String> = vec![sentence(own)];
+    said.extend(answer.assumptions.iter().take(3).cloned());
     said.retain(|text| !text.is_empty());
     said.join("; ")
 }
@@ -152,7 +153,7 @@ fn bars(answer: &GrowAnswer) -> Option<Figure> {
             Some(need) if need.fits == Some(false) => Some(format!("{}, does not fit", size(need.total.bytes))),
             Some(_) => None,
         };
-        Bar { name: name.clone(), parts: parts.into_iter().flatten().collect(), note }
+        Bar { name: name.clone(), parts: parts.into_iter().flatten().collect(), note, limit: None }
     };
     let own = sentences([Some(WHOLE.to_owned()), refused(answer, column(answer, at)), told]);
     Some(Figure {
@@ -174,8 +175,8 @@ fn share_bars(answer: &GrowAnswer) -> Option<Figure> {
     let at = telling_column(answer);
     let (named, told) = rows(answer)?;
     let bar = |(name, point): &(String, &PointAnswer)| match &point.need {
-        Some(need) => Bar { name: name.clone(), parts: vec![Part::new(0, need.kv_share)], note: None },
-        None => Bar { name: name.clone(), parts: Vec::new(), note: Some("refused".to_owned()) },
+        Some(need) => Bar { name: name.clone(), parts: vec![Part::new(0, need.kv_share)], note: None, limit: None },
+        None => Bar { name: name.clone(), parts: Vec::new(), note: Some("refused".to_owned()), limit: None },
     };
     if named.len() < 2 || named.iter().all(|(_, point)| point.need.as_ref().is_none_or(|need| need.kv_bytes == 0)) {
         return None;
@@ -360,6 +361,7 @@ fn bar(name: String, reach: &ReachAnswer) -> Bar {
         name,
         parts: vec![Part::new(0, reach.most.unwrap_or(0) as f64)],
         note: Some(format!("{}{interval}{model}", reach.most.map_or_else(|| "—".to_owned(), count))),
+        limit: None,
     }
 }
 

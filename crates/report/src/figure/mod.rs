@@ -15,7 +15,7 @@
 //!     body: Body::Bars(Bars {
 //!         axis: Axis::of("memory", Unit::Bytes),
 //!         series: vec![Series::new("weights", Tone::Weights), Series::new("KV cache", Tone::Kv)],
-//!         rows: vec![Bar { name: "rank 0".into(), parts: vec![Part::new(0, 16e9), Part::new(1, 50e9)], note: None }],
+//!         rows: vec![Bar { name: "rank 0".into(), parts: vec![Part::new(0, 16e9), Part::new(1, 50e9)], note: None, limit: None }],
 //!         limits: vec![Limit::new("card", 80e9)],
 //!     }),
 //! };
@@ -224,6 +224,8 @@ pub struct Bar {
     pub parts: Vec<Part>,
     /// What stands behind its end, in place of its sum.
     pub note: Option<String>,
+    /// A line across this bar alone: the end of its card, where each bar has another.
+    pub limit: Option<Limit>,
 }
 
 /// A part of a bar.
@@ -461,4 +463,6 @@ pub struct Range {
     pub predicted: (f64, f64, f64),
     /// What was seen, where it was.
     pub seen: Option<f64>,
+    /// What is written of both behind the row, where it is not these numbers: they may be parts of something.
+    pub written: Option<(String, String)>,
 }

@@ -1,5 +1,7 @@
 //! What is built in? Cards by memory and bandwidth, models by parameters and cache, formats by bits.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use plimsoll_api::CatalogueAnswer;
 use serde_json::Value;
 
@@ -82,34 +84,41 @@ fn cards(answer: &CatalogueAnswer) -> Option<Figure> {
 
 fn models(answer: &CatalogueAnswer) -> Option<Figure> {
     let mut dots = dots(answer, "model", "parameters", "kv_bytes_per_token", "type", 1.0)?;
-    // Of a family the largest one is named: names of all of them would hide the dots.
-    let of = largest(answer)?;
-    let named = |label: &str| of.iter().any(|(_, name, _)| name == label);
-    dots.iter_mut().filter(|dot| !named(&dot.label)).for_each(|dot| dot.label.clear());
+    let named = telling(&dots);
+    for (at, dot) in dots.iter_mut().enumerate() {
+        dot.x /= 1e9;
+        if !named.contains(&at) {
+            dot.label.clear();
+        }
+    }
     let subtitle = format!("{} models", dots.len());
-    let x = Axis::of("parameters", Unit::Plain).scaled(Scale::Log10);
+    let x = Axis::of("parameters (billions)", Unit::Plain).scaled(Scale::Log10);
     let y = Axis::of("KV cache of one more token", Unit::Bytes).scaled(Scale::Log2);
-    let caption = "All layers, undivided, in the model's dtype, before any window is full; models without a cache are left out. Of each \
-                   type the largest one is named. \
+    let caption = "All layers, undivided, in the model's dtype, before any window is full; models without a cache are left out. Named are the \
+                   largest of each type in the legend and, from one power of ten to the next, what costs most and least. \
                    Lower at the same size: fewer KV heads, latent attention, or recurrent layers.";
     Some(figure("models", "What does one more token cost, model by model?", subtitle, caption, plot(x, y, dots)))
 }
 
-/// The largest model of each type: the type, its name as dots have it, its parameters.
-fn largest(answer: &CatalogueAnswer) -> Option<Vec<(String, String, u64)>> {
-    let (names, kinds) = (column(answer, "model")?, column(answer, "type")?);
-    let sizes = column(answer, "parameters")?;
-    let mut largest: Vec<(String, String, u64)> = Vec::new();
-    for ((name, kind), size) in names.iter().zip(kinds).zip(sizes) {
-        let (Some(name), Some(kind), Some(size)) = (name.as_str(), kind.as_str(), size.as_u64()) else { continue };
-        let name = clean(name).rsplit('/').next().unwrap_or_default().to_owned();
-        match largest.iter_mut().find(|(known, _, _)| known == kind) {
-            Some(known) if known.2 >= size => {}
-            Some(known) => *known = (kind.to_owned(), name, size),
-            None => largest.push((kind.to_owned(), name, size)),
+/// The dots that are named, for names of all would hide them: the largest of each kind with a colour of its own, and of
+/// each power of ten of sizes the highest and the lowest.
+fn telling(dots: &[Dot]) -> BTreeSet<usize> {
+    let mut best: BTreeMap<(u8, i64), usize> = BTreeMap::new();
+    for (at, dot) in dots.iter().enumerate() {
+        let decade = libm::floor(libm::log10(dot.x)) as i64;
+        let mut offer = |place: (u8, i64), better: &dyn Fn(&Dot) -> bool| {
+            let known = best.get(&place).copied();
+            if known.is_none_or(|known| better(&dots[known])) {
+                best.insert(place, at);
+            }
+        };
+        offer((0, decade), &|known| dot.y > known.y);
+        offer((1, decade), &|known| dot.y < known.y);
+        if let Tone::Nth(kind) = dot.series.tone {
+            offer((2, kind as i64), &|known| dot.x > known.x);
         }
     }
-    Some(largest)
+    best.into_values().collect()
 }
 
 /// Bits of one weight, format by format.
@@ -135,8 +144,12 @@ fn formats(answer: &CatalogueAnswer) -> Option<Figure> {
             let number = cell.split(' ').next().and_then(|word| word.parse().ok()).and_then(positive);
             let Some(number) = number else { continue };
             let kind = usize::from(name.starts_with("ggml")) + 2 * usize::from(name.starts_with("KV"));
-            let bar =
-                Bar { name: cut(&clean(&name), 34), parts: vec![Part::new(kind, number)], note: Some(clean(cell)) };
+            let bar = Bar {
+                name: cut(&clean(&name), 34),
+                parts: vec![Part::new(kind, number)],
+                note: Some(clean(cell)),
+                limit: None,
+            };
             rows.push((number, bar));
         }
     }

@@ -54,10 +54,14 @@ fn parameters(answer: &InspectAnswer) -> Option<Figure> {
     }
     roles.sort_by_key(|(_, parameters, _)| std::cmp::Reverse(*parameters));
     let whole = roles.iter().fold(0u64, |sum, (_, parameters, _)| sum.saturating_add(*parameters));
+    let most = roles.first().map_or(0, |(_, parameters, _)| *parameters);
+    const SCALES: [(f64, &str); 3] = [(1e9, " (billions)"), (1e6, " (millions)"), (1e3, " (thousands)")];
+    let (scale, word) = SCALES.into_iter().find(|(scale, _)| most as f64 >= *scale).unwrap_or((1.0, ""));
     let row = |(role, parameters, bytes): &(&str, u64, u64)| Bar {
         name: words(role),
-        parts: vec![Part::new(0, *parameters as f64 / 1e9)],
+        parts: vec![Part::new(0, *parameters as f64 / scale)],
         note: Some(format!("{} ({}), {}", short(*parameters), percent(*parameters, whole), size(*bytes))),
+        limit: None,
     };
     let rows: Vec<Bar> = roles.iter().map(row).collect();
     if rows.is_empty() {
@@ -84,7 +88,7 @@ fn parameters(answer: &InspectAnswer) -> Option<Figure> {
         subtitle: model_words(model),
         caption,
         body: Body::Bars(Bars {
-            axis: Axis::of("parameters (billions)", Unit::Plain),
+            axis: Axis::of(format!("parameters{word}"), Unit::Plain),
             series: vec![Series::new("parameters", Tone::Weights)],
             rows,
             limits: Vec::new(),
@@ -107,17 +111,30 @@ fn cache(answer: &InspectAnswer) -> Option<Figure> {
         real.iter().filter_map(|(tokens, _)| Some((*tokens, positive(tokens * each)?))).collect();
     let line =
         |name: &str, tone, points, stroke| Line { series: Series::new(name, tone), points, band: Vec::new(), stroke };
+    // What bends it: windows that fill, states that are there from the first token on, or both.
+    let state = answer.state_bytes_per_sequence;
+    let windows = answer
+        .kv_growth
+        .iter()
+        .any(|at| at.bytes.saturating_sub(state) < at.tokens.saturating_mul(answer.kv_bytes_per_token));
+    let without = match (windows, state > 0) {
+        (true, true) => "without windows and states",
+        (false, true) => "without states",
+        (true, false) | (false, false) => "without windows",
+    };
     let mut lines = vec![line("this model", Tone::Kv, real, Stroke::Solid)];
     if plain.len() > 1 {
-        lines.push(line("without windows", Tone::Faint, plain, Stroke::Dashed));
+        lines.push(line(without, Tone::Faint, plain, Stroke::Dashed));
     }
     let mut caption =
         "Bytes of one sequence's cache, all layers, undivided, in the model's dtype; engines round up to \
-                       their blocks. Layers with a window stop growing when it is full"
+                       their blocks."
             .to_owned();
-    match answer.state_bytes_per_sequence {
-        0 => caption.push('.'),
-        state => caption.push_str(&format!("; recurrent states take {} whatever the length.", size(state))),
+    if windows {
+        caption.push_str(" Layers with a window stop growing when it is full.");
+    }
+    if state > 0 {
+        caption.push_str(&format!(" Recurrent states take {} whatever the length.", size(state)));
     }
     Some(Figure {
         name: "cache".to_owned(),

@@ -47,6 +47,12 @@ fn caption(how: &str, assumptions: &[String]) -> String {
     out
 }
 
+/// Words with a capital at their beginning.
+pub(crate) fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// Keeps a number that can be drawn.
 fn drawable(value: f64) -> Option<f64> {
     (value.is_finite() && value.abs() < 1e300).then_some(value)

@@ -57,7 +57,7 @@ fn memory(answer: &PlanAnswer) -> Option<Figure> {
     let left_out = thin(&mut rows);
     let mut bars: Vec<Bar> = rows.iter().map(|row| bar(answer, row)).collect();
     if let Some(host) = answer.host.as_ref().filter(|host| host.total_bytes > 0) {
-        bars.push(Bar { name: "host memory".to_owned(), parts: parts(&host.entries), note: None });
+        bars.push(Bar { name: "host memory".to_owned(), parts: parts(&host.entries), note: None, limit: None });
     }
     if bars.iter().all(|bar| bar.parts.is_empty()) {
         return None;
@@ -135,7 +135,10 @@ fn bar(answer: &PlanAnswer, row: &Alike<'_>) -> Bar {
         let free = i128::from(rank.card_bytes) - i128::from(rank.total_bytes);
         note = format!("{} free", signed(i64::try_from(free).unwrap_or(i64::MAX)));
     }
-    Bar { name: name(answer, row), parts, note: Some(note) }
+    // Where cards differ no line runs across all bars.
+    let own = answer.ranks.iter().any(|other| other.card_bytes != rank.card_bytes);
+    let limit = own.then(|| Limit::new("end of the card", rank.card_bytes as f64));
+    Bar { name: name(answer, row), parts, note: Some(note), limit }
 }
 
 /// The name of ranks that are alike: `ranks 0–7`, `stages 1–6`, `stage 0, ranks 0–3`, `CUDA0 (GeForce RTX 4090)`.

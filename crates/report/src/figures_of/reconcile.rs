@@ -33,7 +33,7 @@ fn items(answer: &ReconcileAnswer) -> Option<Figure> {
     let inside = shown.iter().filter(|item| item.inside).count();
     let mut caption =
         "Planned, with the interval that holds it in nine of ten launches, as a part of what the engine logged \
-                       (100%, and behind each name)."
+                       (100%)."
             .to_owned();
     if shown.iter().any(|item| item.high > FAR * item.logged || item.planned > FAR * item.logged) {
         caption.push_str(&format!(" What lies beyond {:.0}% is drawn there.", FAR * 100.0));
@@ -59,6 +59,11 @@ fn items(answer: &ReconcileAnswer) -> Option<Figure> {
 }
 
 fn row(item: &ItemAnswer) -> Range {
+    // What printing rounds away is forgiven, as it is in the table.
+    let (low, high) = match item.inside {
+        true => (item.low.min(item.logged), item.high.max(item.logged)),
+        false => (item.low, item.high),
+    };
     let share = |number: f64| (number / item.logged).clamp(0.0, FAR);
     let unit = if item.unit == "bytes" { Unit::Bytes } else { Unit::Count };
     let place = match item.places.as_slice() {
@@ -66,8 +71,41 @@ fn row(item: &ItemAnswer) -> Range {
         _ => String::new(),
     };
     Range {
-        name: format!("{} ({})", cut(&clean(&format!("{}{place}", item.item)), 30), written(item.logged, unit)),
-        predicted: (share(item.low), share(item.planned), share(item.high)),
+        name: cut(&clean(&format!("{}{place}", words(&item.item))), 40),
+        predicted: (share(low), share(item.planned), share(high)),
         seen: Some(1.0),
+        written: Some((written(item.planned, unit), written(item.logged, unit))),
     }
+}
+
+/// An item in words; what has none keeps its name.
+fn words(item: &str) -> String {
+    match item {
+        "total" => "the whole card",
+        "limit" => "the engine's limit",
+        "activation" => "activations",
+        "non_torch" => "outside the allocator",
+        "comms" => "communication",
+        "runtime.buffers" => "persistent buffers",
+        "runtime.decoder" => "sampling buffers",
+        "graphs" => "CUDA graphs",
+        "kv" => "KV cache",
+        "kv.draft" => "draft's KV cache",
+        "kv_budget" => "room for the KV cache",
+        "kv_tokens" => "tokens in the cache",
+        "kv_tokens_window" => "tokens in the window's cache",
+        "kv_blocks" => "blocks of the cache",
+        "block_tokens" => "tokens of a block",
+        "state" => "recurrent states",
+        "concurrency" => "longest requests at once",
+        "max_running_requests" => "requests at once",
+        "context_length" => "longest sequence",
+        "compute_buffer" => "compute buffer",
+        "output_buffer" => "output buffer",
+        "adapter_buffer" => "adapters",
+        "projector" => "vision projector",
+        "layers_offloaded" => "layers on GPUs",
+        other => return other.replace(['_', '.'], " "),
+    }
+    .to_owned()
 }

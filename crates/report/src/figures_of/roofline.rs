@@ -221,6 +221,7 @@ fn time(answer: &RooflineAnswer, phase: &str, name: &str) -> Option<Figure> {
             },
             parts: point.families.iter().filter_map(part).collect(),
             note: Some(format!("{} ({} … {})", end(point.predicted_ms), end(point.low_ms), end(point.high_ms))),
+            limit: None,
         }
     };
     let rows: Vec<Bar> = points.iter().map(bar).filter(|bar| !bar.parts.is_empty()).collect();

@@ -17,6 +17,9 @@ const GROUPS: usize = 4;
 /// Rows of spans at most, of all groups.
 const ROWS: usize = 32;
 
+/// Steps over which a throughput is a mean at least.
+const STEPS: f64 = 10.0;
+
 /// What a request does, and its colour.
 const DOING: [(&str, &str, Tone); 4] = [
     ("queued", "queued", Tone::Faint),
@@ -82,9 +85,12 @@ fn latency(answer: &SimulateAnswer) -> Option<Figure> {
         .zip(wanted)
         .filter_map(|(name, ms)| Some(Limit::new(name, positive(ms? / 1e3)?)))
         .collect();
+    let finished = match answer.requests.finished {
+        1 => "one request".to_owned(),
+        several => format!("{} requests", count(several)),
+    };
     let mut how = format!(
-        "Share of the {} requests that finished (of the gaps, between two tokens) for which it took at most so long.",
-        count(answer.requests.finished)
+        "Share of the {finished} that finished (of the gaps, between two tokens) for which it took at most so long."
     );
     if let Some(share) = answer.goodput.and_then(|goodput| goodput.share).filter(|_| !marks.is_empty()) {
         how.push_str(&format!(" {}% met all that is wanted.", three(share * 100.0)));
@@ -115,7 +121,10 @@ fn load(answer: &SimulateAnswer) -> Option<Figure> {
         line("held and empty", Tone::Bad, &timeline.kv_empty),
     ];
     let requests = [line("running", Tone::Nth(0), &timeline.running), line("waiting", Tone::Nth(1), &timeline.waiting)];
-    let tokens = [line("output tokens", Tone::Nth(0), &timeline.output_tokens_per_s)];
+    // Tokens come by steps: over less than several of them their rate would be a comb.
+    let steps = answer.percentiles.itl_ms.get(50).copied().and_then(positive).map_or(0.0, |ms| ms / 1e3 * STEPS);
+    let coarse = coarser(timeline, steps);
+    let tokens = [course(&coarse, "output tokens", Tone::Nth(0), &coarse.output_tokens_per_s)];
     let panel = |title: &str, y: Axis, lines: Vec<Line>| Panel {
         title: title.to_owned(),
         plot: Plot { x: seconds("time"), y, lines, dots: Vec::new(), limits: Vec::new(), marks: Vec::new() },
@@ -132,8 +141,12 @@ fn load(answer: &SimulateAnswer) -> Option<Figure> {
     if panels.is_empty() {
         return None;
     }
+    let over = match coarse.bin_s > timeline.bin_s {
+        true => format!(" ({} for throughput)", written(coarse.bin_s, Unit::Seconds)),
+        false => String::new(),
+    };
     let how = format!(
-        "Means over {} at a time. Used: held by requests, shared blocks once; cached: held by nobody and found again; held \
+        "Means over {}{over} at a time. Used: held by requests, shared blocks once; cached: held by nobody and found again; held \
          and empty: in partly filled blocks and reservations.",
         written(timeline.bin_s, Unit::Seconds)
     );
@@ -144,6 +157,20 @@ fn load(answer: &SimulateAnswer) -> Option<Figure> {
         caption: caption(&how, &[]),
         body: Body::Panels(panels),
     })
+}
+
+/// The throughput over longer bins: at least `wanted` seconds each, while there are some.
+fn coarser(timeline: &TimelineAnswer, wanted: f64) -> TimelineAnswer {
+    let all = &timeline.output_tokens_per_s;
+    let most = (all.len() / 20).max(1);
+    let each = positive(timeline.bin_s).map_or(1.0, |bin| (wanted / bin).ceil());
+    let each = if each.is_finite() { (each.max(1.0) as usize).min(most) } else { 1 };
+    let mean = |bins: &[f64]| bins.iter().sum::<f64>() / bins.len() as f64;
+    TimelineAnswer {
+        bin_s: timeline.bin_s * each as f64,
+        output_tokens_per_s: all.chunks_exact(each).map(mean).collect(),
+        ..timeline.clone()
+    }
 }
 
 /// A level as a line in steps; nothing where it is never above zero.
@@ -239,6 +266,7 @@ fn cropped(mut moment: Moment, shown: f64) -> Moment {
 /// Who ran when, in one simulation.
 fn gantt(answer: &SimulateAnswer) -> Option<Figure> {
     let which = match answer.lives.len() as u64 {
+        1 if answer.requests.arrived == 1 => "The one request".to_owned(),
         all if all == answer.requests.arrived => format!("All {all} requests"),
         some => format!(
             "{some} requests that began to run one after the other, in the part of the run in which most of \
@@ -246,8 +274,7 @@ fn gantt(answer: &SimulateAnswer) -> Option<Figure> {
         ),
     };
     let how = format!(
-        "{which}: waiting for their first step, computing the prompt, generating, and waiting again after they lost their \
-         blocks."
+        "{which}: waiting for the first step, computing the prompt, generating, and waiting again after blocks were lost."
     );
     let group = group(&format!("{} batching", clean(&answer.batching)), &answer.lives, ROWS)?;
     Some(spans("gantt", "Who runs when?", subtitle(answer), &how, vec![group]))
@@ -269,7 +296,7 @@ fn gantts(answer: &SimulateCompareAnswer) -> Option<Figure> {
         return None;
     }
     let mut how =
-        "The first requests of the same workload, each way of batching on the same clock: waiting for their first \
+        "The first requests of the same workload, each way of batching on the same clock: waiting for the first \
                    step, computing the prompt, generating."
             .to_owned();
     if answer.rows.len() > groups.len() {
@@ -328,6 +355,7 @@ fn throughput(answer: &SimulateCompareAnswer) -> Option<Figure> {
             name: clean(&format!("{}, {}, {}", row.engine.name, row.batching, row.kv)),
             parts: vec![Part::new(0, rate)],
             note: Some(format!("{} tokens/s{times}", three(rate))),
+            limit: None,
         })
     };
     let rows: Vec<Bar> = answer.rows.iter().filter_map(row).collect();

@@ -30,14 +30,22 @@ fn bars(answer: &TextbookAnswer, name: &str, title: &str, unit: Unit) -> Option<
         let both = numbers(line);
         if both.iter().flatten().all(|number| *number < most * SEEN) {
             let of = |at: usize| both[at].map_or("—".to_owned(), |number| written(number.max(0.0), unit));
-            small.push(format!("{} {} (real: {})", clean(&line.what), of(0), of(1)));
+            let real = if answer.model.is_some() { format!(" (real: {})", of(1)) } else { String::new() };
+            small.push(format!("{} {}{real}", clean(&line.what), of(0)));
             continue;
         }
         for (series, number) in both.into_iter().enumerate() {
             let Some(number) = number else { continue };
             let value = number.max(0.0);
-            let name = if series == 0 { clean(&line.what) } else { String::new() };
-            rows.push(Bar { name, parts: vec![Part::new(series, value)], note: Some(written(value, unit)) });
+            // What all bars begin with is said by the axis.
+            let what = line.what.strip_prefix("longest context on ").unwrap_or(&line.what);
+            let name = if series == 0 { clean(what) } else { String::new() };
+            rows.push(Bar {
+                name,
+                parts: vec![Part::new(series, value)],
+                note: Some(written(value, unit)),
+                limit: None,
+            });
         }
     }
     if rows.is_empty() || most <= 0.0 {

@@ -18,6 +18,8 @@ const MOST: usize = 24;
 const HIGH: f64 = 300.0;
 /// How high a name at the right is.
 const NAME: f64 = 16.0;
+/// How high an area is in which a name has room.
+const ROOM: f64 = 17.0;
 /// The distance between the columns in which room for names is looked for.
 const COLUMN: f64 = 3.0;
 
@@ -27,6 +29,29 @@ struct Area {
     tone: Tone,
     upper: Vec<At>,
     lower: Vec<At>,
+}
+
+/// Where lines run through the areas, which names keep off.
+struct Lines {
+    level: Vec<f64>,
+    upright: Vec<f64>,
+}
+
+impl Lines {
+    /// Returns the lowest of the spaces that lines leave between two heights in which words have room, else the highest of
+    /// them, as its upper and its lower end: what lies above the lowest limit is hatched.
+    fn between(&self, upper: f64, lower: f64) -> (f64, f64) {
+        let mut edges: Vec<f64> = self.level.iter().copied().filter(|y| upper < *y && *y < lower).collect();
+        edges.sort_by(f64::total_cmp);
+        let mut best = (upper, edges.first().map_or(lower, |y| y - 2.0));
+        for (at, y) in edges.iter().enumerate() {
+            let space = (y + 2.0, edges.get(at + 1).map_or(lower, |next| next - 2.0));
+            if space.1 - space.0 >= ROOM || space.1 - space.0 > best.1 - best.0 {
+                best = space;
+            }
+        }
+        best
+    }
 }
 
 /// Draws the areas.
@@ -68,15 +93,23 @@ pub(super) fn draw(sheet: &mut Sheet, areas: &Areas, top: f64) -> Result<f64, &'
     // Names of areas that are too thin for them stand at the right, for which the plot makes room.
     let (frame, stacked) = lay(WIDTH - MARGIN - 8.0);
     let words = Face::new(WORDS, sheet.palette.ink);
-    let outside = stacked.iter().filter(|area| inside(area, &frame, words).is_none());
+    let lines = |frame: &Frame| -> Lines {
+        let limits = areas.limits.iter().filter(|limit| limit.at.is_finite()).take(MOST_LIMITS);
+        Lines {
+            level: limits.map(|limit| frame.at(0.0, limit.at).1).collect(),
+            upright: marks.iter().map(|(at, _)| frame.at(*at, 0.0).0).collect(),
+        }
+    };
+    let outside = stacked.iter().filter(|area| inside(area, &frame, words, &lines(&frame)).is_none());
     let widest = outside.map(|area| words.width(&area.name)).fold(0.0, f64::max);
     let (frame, stacked) = if widest > 0.0 { lay(WIDTH - MARGIN - widest.min(170.0) - 16.0) } else { (frame, stacked) };
     frame.draw(sheet);
     draw_areas(sheet, &frame, &stacked);
     let mut taken = Taken::new(Rect::new(left, top - 3.0, WIDTH - 4.0, frame.part.bottom));
     draw_limits(sheet, &frame, areas, &stacked, &mut taken);
-    draw_marks(sheet, &frame, &marks);
-    let unnamed = name_areas(sheet, &frame, &stacked, &mut taken);
+    draw_marks(sheet, &frame, &marks, &frame.y.label);
+    let crossing = lines(&frame);
+    let unnamed = name_areas(sheet, &frame, &stacked, &crossing, &mut taken);
     limit_names(sheet, &frame, &areas.limits, areas.y.unit, &mut taken);
     let bottom = frame.part.bottom + LABELLED;
     Ok(if unnamed.is_empty() { bottom } else { legend::draw(sheet, &unnamed, bottom + 6.0) })
@@ -187,7 +220,7 @@ fn clip(points: &[At], line: f64) -> Vec<At> {
 }
 
 /// Where within an area its name has room: the middle of the thickest part that is wide enough.
-fn inside(area: &Area, frame: &Frame, face: Face) -> Option<At> {
+fn inside(area: &Area, frame: &Frame, face: Face, lines: &Lines) -> Option<At> {
     let columns = (frame.part.width() / COLUMN).floor().max(1.0) as usize;
     let edge = |points: &[At]| -> Vec<f64> {
         let mut heights = Vec::with_capacity(columns);
@@ -212,9 +245,13 @@ fn inside(area: &Area, frame: &Frame, face: Face) -> Option<At> {
         if upper[from..from + wide].iter().any(|y| y.is_nan()) {
             continue;
         }
+        let (high, low) = lines.between(high, low);
+        let (left, right) = (frame.part.left + from as f64 * COLUMN, frame.part.left + (from + wide) as f64 * COLUMN);
+        let crossed = lines.upright.iter().any(|x| left < *x && *x < right);
         // The thicker the better, but no more than comfortable: then nearer to the middle.
         let thick = (low - high).min(40.0) - (from as f64 + wide as f64 / 2.0 - columns as f64 / 2.0).abs() * 0.02;
-        if low - high >= 17.0 && best.is_none_or(|best| thick > best.0) {
+        let thick = if crossed { thick - 16.0 } else { thick };
+        if low - high >= ROOM && best.is_none_or(|best| thick > best.0) {
             let x = frame.part.left + (from as f64 + wide as f64 / 2.0) * COLUMN;
             best = Some((thick, (x, f64::midpoint(low, high) + face.size * 0.36)));
         }
@@ -223,12 +260,18 @@ fn inside(area: &Area, frame: &Frame, face: Face) -> Option<At> {
 }
 
 /// Writes the names of areas within them, or at the right, and returns those that have no room there either.
-fn name_areas(sheet: &mut Sheet, frame: &Frame, stacked: &[Area], taken: &mut Taken) -> Vec<(Sign, String)> {
+fn name_areas(
+    sheet: &mut Sheet,
+    frame: &Frame,
+    stacked: &[Area],
+    lines: &Lines,
+    taken: &mut Taken,
+) -> Vec<(Sign, String)> {
     let mut outside: Vec<(At, &Area)> = Vec::new();
     for area in stacked.iter().filter(|area| !area.name.is_empty()) {
         let fill = sheet.palette.fill(area.tone);
         let face = Face::new(WORDS, fill.ink()).bold().middle().rimmed(fill);
-        match inside(area, frame, face) {
+        match inside(area, frame, face, lines) {
             Some(at) => {
                 sheet.text(at, face, &area.name);
                 taken.take(face.covers(at, &area.name));
@@ -253,4 +296,28 @@ fn name_areas(sheet: &mut Sheet, frame: &Frame, stacked: &[Area], taken: &mut Ta
         sheet.text((x, y + WORDS * 0.36), face, &name);
     }
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_between_lines() {
+        let lines = Lines { level: vec![60.0, 40.0], upright: Vec::new() };
+        for ((upper, lower), space) in [
+            ((70.0, 100.0), (70.0, 100.0)),
+            ((0.0, 100.0), (62.0, 100.0)),
+            ((0.0, 65.0), (0.0, 38.0)),
+            ((30.0, 66.0), (42.0, 58.0)),
+            ((0.0, 50.0), (0.0, 38.0)),
+        ] {
+            let (high, low) = lines.between(upper, lower);
+            let off = lines.level.iter().all(|line| *line < high || low < *line);
+            assert!(off && upper <= high && low <= lower, "{upper} to {lower}: {high} to {low}");
+            if low - high >= ROOM {
+                assert!((high - space.0).abs() < 1e-9 && (low - space.1).abs() < 1e-9, "{high} {low} {space:?}");
+            }
+        }
+    }
 }

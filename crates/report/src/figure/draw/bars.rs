@@ -1,6 +1,8 @@
 //! Lying bars of parts: where the memory of each rank goes.
 
-use super::super::{Bar, Bars, Scale, Tone};
+use std::collections::BTreeSet;
+
+use super::super::{Bar, Bars, Limit, Scale, Series, Tone};
 use super::colour::hatch;
 use super::frame::{SMALL, TIER, WORDS, draw_x, names_above, tiers};
 use super::legend::{self, Sign};
@@ -14,6 +16,10 @@ const MOST: usize = 64;
 /// The most parts of a bar.
 const MOST_PARTS: usize = 200;
 
+/// How wide names before bars and notes behind them may be.
+const MOST_NAME: f64 = 226.0;
+const MOST_NOTE: f64 = 300.0;
+
 /// A bar ready to be drawn.
 struct Row {
     name: String,
@@ -21,6 +27,8 @@ struct Row {
     /// Series and value.
     parts: Vec<(usize, f64)>,
     sum: f64,
+    /// Where a line of its own lies.
+    limit: Option<Limit>,
 }
 
 /// Where the bars lie.
@@ -64,13 +72,16 @@ pub(super) fn draw(sheet: &mut Sheet, bars: &Bars, top: f64) -> Result<f64, &'st
     }
     let mut y = top;
     if bars.series.len() > 1 {
-        let entries: Vec<(Sign, String)> = bars
+        let mut entries: Vec<(Sign, String)> = bars
             .series
             .iter()
             .enumerate()
             .filter(|(at, _)| rows.iter().any(|row| row.parts.iter().any(|(series, _)| series == at)))
             .map(|(_, series)| (Sign::Surface(series.tone), clean(&series.name)))
             .collect();
+        let own = rows.iter().filter_map(|row| row.limit.as_ref()).map(|limit| clean(&limit.name));
+        let own: BTreeSet<String> = own.filter(|name| !name.is_empty()).collect();
+        entries.extend(own.into_iter().map(|name| (Sign::Tick, name)));
         y = legend::draw(sheet, &entries, y) + 4.0;
     }
     let limits: Vec<(f64, String)> = bars
@@ -85,13 +96,16 @@ pub(super) fn draw(sheet: &mut Sheet, bars: &Bars, top: f64) -> Result<f64, &'st
     let lines = tiers(sheet, &named, (MARGIN, WIDTH - MARGIN));
     let room = callout_room(sheet, bars, &rows, &place);
     let place = Place { top: y + TIER * lines as f64 + room, ..place };
-    draw_rows(sheet, bars, &rows, &place, &limits);
+    draw_surfaces(sheet, bars, &rows, &place);
     let bottom = place.top + place.step * rows.len() as f64;
     for (at, (_, name)) in limits.iter().zip(&named) {
         let x = place.x(at.0);
         let dash = if named.last().is_some_and(|last| last.1 == *name) { "" } else { "5 3" };
         sheet.line((x, place.top - 4.0 - room), (x, bottom + 3.0), Pen::new(sheet.palette.ink, 2.0).dashed(dash));
     }
+    // Words come last: what has to stand on a line is upon it.
+    draw_words(sheet, bars, &rows, &place, &limits);
+    callouts(sheet, bars, &rows, &place);
     names_above(sheet, &named, (MARGIN, WIDTH - MARGIN), place.top - 4.0 - room);
     Ok(bottom + 42.0)
 }
@@ -111,7 +125,8 @@ fn row(bar: &Bar, bars: &Bars) -> Row {
         .collect();
     let sum = parts.iter().map(|(_, value)| value).sum();
     let note = bar.note.as_deref().map_or_else(|| value(sum, bars.axis.unit), clean);
-    Row { name: clean(&bar.name), note, parts, sum }
+    let limit = bar.limit.clone().filter(|limit| limit.at >= 0.0 && limit.at < 1e30);
+    Row { name: clean(&bar.name), note, parts, sum, limit }
 }
 
 /// Where the bars lie: notes behind their ends find room, past limits that they would lie upon.
@@ -126,16 +141,17 @@ fn place(sheet: &Sheet, bars: &Bars, rows: &[Row], limits: &[(f64, String)], top
     let mut extent = Extent::of(&axis);
     extent.add(0.0);
     rows.iter().for_each(|row| extent.add(row.sum));
+    rows.iter().filter_map(|row| row.limit.as_ref()).for_each(|limit| extent.add(limit.at));
     limits.iter().for_each(|(at, _)| extent.add(*at));
     let face = Face::new(WORDS, sheet.palette.ink);
-    let names = rows.iter().map(|row| face.width(&row.name)).fold(0.0, f64::max).min(190.0);
+    let names = rows.iter().map(|row| face.width(&row.name)).fold(0.0, f64::max).min(MOST_NAME);
     let left = MARGIN + names + 8.0;
     let mut right = WIDTH - MARGIN;
     loop {
         let room = |text: &str| Face::new(SMALL, sheet.palette.ink).width(text) + 18.0;
         let ruler = Ruler::new(&axis, extent, Reach::Zero, right - left, &room);
         let place = Place { ruler, left, right, top, step, high };
-        let ends = rows.iter().map(|row| note_at(sheet, row, &place, limits) + face.width(&row.note).min(200.0));
+        let ends = rows.iter().map(|row| note_at(sheet, row, &place, limits) + face.width(&row.note).min(MOST_NOTE));
         if ends.fold(0.0, f64::max) <= WIDTH - MARGIN + 4.0 || right < left + 160.0 {
             return place;
         }
@@ -145,11 +161,9 @@ fn place(sheet: &Sheet, bars: &Bars, rows: &[Row], limits: &[(f64, String)], top
 
 /// Where a bar's note begins: behind its end, or behind the limits that it would lie upon.
 fn note_at(sheet: &Sheet, row: &Row, place: &Place, limits: &[(f64, String)]) -> f64 {
-    let width = Face::new(WORDS, sheet.palette.ink).width(&row.note).min(200.0);
+    let width = Face::new(WORDS, sheet.palette.ink).width(&row.note).min(MOST_NOTE);
     let mut x = place.x(row.sum) + 7.0;
-    let mut at: Vec<f64> = limits.iter().map(|(at, _)| place.x(*at)).collect();
-    at.sort_by(f64::total_cmp);
-    for limit in at {
+    for limit in lines(row, place, limits) {
         if x - 5.0 < limit && limit < x + width + 5.0 {
             x = limit + 7.0;
         }
@@ -157,10 +171,53 @@ fn note_at(sheet: &Sheet, row: &Row, place: &Place, limits: &[(f64, String)]) ->
     x
 }
 
-fn draw_rows(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place, limits: &[(f64, String)]) {
+/// Where lines run through a bar, from the left: those through all bars, and its own.
+fn lines(row: &Row, place: &Place, limits: &[(f64, String)]) -> Vec<f64> {
+    let own = row.limit.iter().map(|limit| limit.at);
+    let mut at: Vec<f64> = limits.iter().map(|(at, _)| *at).chain(own).map(|at| place.x(at)).collect();
+    at.sort_by(f64::total_cmp);
+    at
+}
+
+/// The parts of a bar that are wide enough to be seen, with their series and values.
+fn surfaces(row: &Row, place: &Place, at: usize) -> Vec<(usize, f64, Rect)> {
+    let (top, below) = place.row(at);
+    let mut from = 0.0;
+    let mut all = Vec::new();
+    for (series, part) in &row.parts {
+        let (left, right) = (place.x(from), place.x(from + part));
+        from += part;
+        if right - left >= 0.05 {
+            all.push((*series, *part, Rect::new(left, top, right, below)));
+        }
+    }
+    all
+}
+
+fn draw_surfaces(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place) {
     let palette = sheet.palette;
     let bottom = place.top + place.step * rows.len() as f64;
     draw_x(sheet, &place.ruler, Rect::new(place.left, place.top, place.right, bottom), true);
+    for (at, row) in rows.iter().enumerate() {
+        for (series, _, surface) in surfaces(row, place, at) {
+            let tone = bars.series.get(series).map_or(Tone::Faint, |series| series.tone);
+            sheet.swatch(surface, tone);
+            if surface.width() > 3.0 {
+                let ends = ((surface.right, surface.top), (surface.right, surface.bottom));
+                sheet.line(ends.0, ends.1, Pen::new(palette.paper, 1.0));
+            }
+        }
+        if let Some(limit) = &row.limit {
+            let (x, (top, below)) = (place.x(limit.at), place.row(at));
+            // Rimmed by the paper, so that it is seen upon any part.
+            sheet.line((x, top - 1.5), (x, below + 1.5), Pen::new(palette.paper, 5.0));
+            sheet.line((x, top - 1.5), (x, below + 1.5), Pen::new(palette.ink, 2.4));
+        }
+    }
+}
+
+fn draw_words(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place, limits: &[(f64, String)]) {
+    let palette = sheet.palette;
     let size = if place.high < 18.0 { SMALL } else { WORDS };
     for (at, row) in rows.iter().enumerate() {
         let (top, below) = place.row(at);
@@ -168,48 +225,65 @@ fn draw_rows(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place, limits
         let face = Face::new(size, palette.ink);
         let name = face.fit(&row.name, place.left - MARGIN - 8.0);
         sheet.text((place.left - 8.0, line), face.end(), &name);
-        let mut from = 0.0;
-        for (series, part) in &row.parts {
-            let tone = bars.series.get(*series).map_or(Tone::Faint, |series| series.tone);
-            let (left, right) = (place.x(from), place.x(from + part));
-            from += part;
-            if right - left < 0.05 {
-                continue;
-            }
-            let surface = Rect::new(left, top, right, below);
-            sheet.swatch(surface, tone);
-            if right - left > 3.0 {
-                sheet.line((right, top), (right, below), Pen::new(palette.paper, 1.0));
-            }
+        let crossing = lines(row, place, limits);
+        for (series, part, surface) in surfaces(row, place, at) {
             // Of one kind of thing the words behind the bar say all.
-            if bars.series.len() == 1 {
-                continue;
+            if bars.series.len() > 1 {
+                label_part(sheet, surface, bars.series.get(series), &labels(bars, place, series, part), &crossing);
             }
-            let name = bars.series.get(*series).map_or("", |series| series.name.as_str());
-            label_part(sheet, surface, (tone, name), value(*part, bars.axis.unit), line);
         }
         let x = note_at(sheet, row, place, limits);
         let note = face.fit(&row.note, (WIDTH - 8.0 - x).max(0.0));
         sheet.text((x, line), face, &note);
     }
-    callouts(sheet, bars, rows, place);
 }
 
-/// Writes name and value into a part, or the value, or nothing.
-fn label_part(sheet: &mut Sheet, surface: Rect, (tone, name): (Tone, &str), value: String, line: f64) {
+/// What may stand in a part, the longest first: name and value, the value, its number where the axis has its unit.
+fn labels(bars: &Bars, place: &Place, series: usize, part: f64) -> Vec<String> {
+    let name = bars.series.get(series).map_or_else(String::new, |series| clean(&series.name));
+    let value = value(part, bars.axis.unit);
+    // The groups of a count are one number.
+    let number = value.trim_end_matches(char::is_alphabetic).trim_end().to_owned();
+    let unit = value[number.len()..].trim();
+    let same = unit.is_empty() || place.ruler.label.ends_with(&format!("({unit})"));
+    let mut all = vec![format!("{name} {value}").trim().to_owned(), value];
+    all.extend(same.then_some(number));
+    all
+}
+
+/// Returns the middle of a place for words between two ends, off the lines from the left: the middle of all, or else of the
+/// widest space between lines.
+fn off_lines((left, right): (f64, f64), room: f64, lines: &[f64]) -> Option<f64> {
+    let middle = f64::midpoint(left, right);
+    let inside: Vec<f64> = lines.iter().copied().filter(|x| left < *x && *x < right).collect();
+    if room <= right - left && inside.iter().all(|line| (line - middle).abs() >= room / 2.0) {
+        return Some(middle);
+    }
+    let edges: Vec<f64> = [left].into_iter().chain(inside).chain([right]).collect();
+    let widest = edges.windows(2).max_by(|one, two| (one[1] - one[0]).total_cmp(&(two[1] - two[0])));
+    widest.filter(|gap| gap[1] - gap[0] >= room).map(|gap| f64::midpoint(gap[0], gap[1]))
+}
+
+/// Writes the longest label that fits into a part, off the lines that run through it where there is room beside them.
+fn label_part(sheet: &mut Sheet, surface: Rect, series: Option<&Series>, labels: &[String], lines: &[f64]) {
     if surface.height() < 14.0 {
         return;
     }
+    let tone = series.map_or(Tone::Faint, |series| series.tone);
     let fill = sheet.palette.fill(tone);
     let face = Face::new(if surface.height() < 18.0 { SMALL } else { WORDS }, fill.ink()).bold().middle();
-    let face = if hatch(tone).is_some() { face.rimmed(fill) } else { face };
-    // The number without its unit; the groups of a count are one number.
-    let number = value.trim_end_matches(|c: char| c.is_alphabetic()).trim_end().to_owned();
-    for label in [format!("{} {value}", clean(name)), value, number] {
-        if face.width(&label) + 10.0 <= surface.width() {
-            sheet.text((f64::midpoint(surface.left, surface.right), line), face, &label);
+    let line = f64::midpoint(surface.top, surface.bottom) + face.size * 0.36;
+    let middle = f64::midpoint(surface.left, surface.right);
+    for label in labels {
+        if let Some(x) = off_lines((surface.left, surface.right), face.width(label) + 10.0, lines) {
+            let face = if hatch(tone).is_some() { face.rimmed(fill) } else { face };
+            sheet.text((x, line), face, label);
             return;
         }
+    }
+    // No room beside the lines: upon them, if at all.
+    if let Some(label) = labels.iter().find(|label| face.width(label) + 10.0 <= surface.width()) {
+        sheet.text((middle, line), face.rimmed(fill), label);
     }
 }
 
@@ -217,15 +291,15 @@ fn label_part(sheet: &mut Sheet, surface: Rect, (tone, name): (Tone, &str), valu
 fn narrow(sheet: &Sheet, bars: &Bars, rows: &[Row], place: &Place) -> Vec<(f64, String)> {
     let Some(row) = rows.first().filter(|_| rows.len() <= 12 && bars.series.len() > 1) else { return Vec::new() };
     let mut names = Vec::new();
+    let bold = Face::new(WORDS, sheet.palette.ink).bold();
     let mut from = 0.0;
     for (series, part) in &row.parts {
         let (left, right) = (place.x(from), place.x(from + part));
         from += part;
-        let (Some(series), text) = (bars.series.get(*series), value(*part, bars.axis.unit)) else { continue };
-        let number = text.split(' ').next().unwrap_or("");
-        let face = Face::new(WORDS, sheet.palette.ink).bold();
-        if *part > 0.0 && right - left < face.width(number) + 10.0 {
-            names.push((f64::midpoint(left, right), format!("{} {text}", clean(&series.name))));
+        let labels = labels(bars, place, *series, *part);
+        let fits = labels.iter().any(|label| bold.width(label) + 10.0 <= right - left);
+        if *part > 0.0 && !fits && *series < bars.series.len() {
+            names.push((f64::midpoint(left, right), labels[0].clone()));
         }
     }
     let face = Face::new(SMALL, sheet.palette.ink);
@@ -255,5 +329,24 @@ fn callouts(sheet: &mut Sheet, bars: &Bars, rows: &[Row], place: &Place) {
         let from = x.clamp(at - size / 2.0 + 6.0, at + size / 2.0 - 6.0);
         sheet.path(&[(from, top - 10.0), (*x, top)], Pen::new(sheet.palette.faint, 1.0));
         sheet.text((*at, top - 14.0), face, name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::off_lines;
+
+    #[test]
+    fn words_stand_off_lines() {
+        for (ends, room, lines, expected) in [
+            ((0.0, 100.0), 40.0, vec![], Some(50.0)),
+            ((0.0, 100.0), 40.0, vec![10.0, 90.0], Some(50.0)),
+            ((0.0, 100.0), 40.0, vec![50.0, 60.0], Some(25.0)),
+            ((0.0, 100.0), 40.0, vec![35.0, 70.0], None),
+            ((0.0, 30.0), 40.0, vec![], None),
+            ((0.0, 100.0), 40.0, vec![-5.0, 45.0, 120.0], Some(72.5)),
+        ] {
+            assert_eq!(off_lines(ends, room, &lines), expected, "{ends:?} {lines:?}");
+        }
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Sign {
     Hatched(Hatch),
     /// A bold rim.
     Rim,
+    /// A short upright line.
+    Tick,
     /// A line, with dashes, and perhaps a shape upon it.
     Line(Tone, &'static str, Option<Shape>),
     /// A dot.
@@ -43,7 +45,7 @@ pub(super) fn draw(sheet: &mut Sheet, entries: &[(Sign, String)], top: f64) -> f
     let face = Face::new(13.0, sheet.palette.ink);
     let (mut x, mut y) = (MARGIN, top);
     for (at, (sign, name)) in entries.iter().enumerate() {
-        let name = if at == MOST { format!("and {} more", entries.len() - MOST) } else { face.fit(name, 300.0) };
+        let name = if at == MOST { format!("and {} more", entries.len() - MOST) } else { face.fit(name, 440.0) };
         let width = SIGN + 6.0 + face.width(&name) + 18.0;
         if x + width - 18.0 > WIDTH - MARGIN && x > MARGIN {
             (x, y) = (MARGIN, y + LINE);
@@ -72,6 +74,7 @@ fn draw_sign(sheet: &mut Sheet, sign: Sign, x: f64, y: f64) {
             sheet.hatch(part, hatch, palette.paper.towards(palette.faint, 0.6));
         }
         Sign::Rim => sheet.outline(part.grown(-1.0), Pen::new(palette.ink, 2.2)),
+        Sign::Tick => sheet.line((middle.0, y - 8.0), (middle.0, y + 8.0), Pen::new(palette.ink, 2.4)),
         Sign::Line(tone, dash, shape) => {
             sheet.line((x, y), (x + SIGN, y), Pen::new(palette.stroke(tone), 2.0).dashed(dash));
             if let Some(shape) = shape {

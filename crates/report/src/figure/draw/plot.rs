@@ -32,10 +32,11 @@ pub(super) fn draw(sheet: &mut Sheet, plot: &Plot, top: f64) -> Result<f64, &'st
     let width = gutters.part(0.0, 0.0).width();
     let above = tiers(sheet, &marks, (MARGIN, WIDTH - MARGIN)) as f64 * TIER;
     let top = y + 26.0 + above;
-    let part = gutters.part(top, top + 300.0);
+    let high = if shown.dots.len() > 60 { 400.0 } else { 300.0 };
+    let part = gutters.part(top, top + high);
     let frame = shown.frame(sheet, part, shown.x_ruler(sheet, width));
     frame.draw(sheet);
-    draw_marks(sheet, &frame, &marks);
+    draw_marks(sheet, &frame, &marks, &frame.y.label);
     let unnamed = shown.draw(sheet, &frame);
     let bottom = part.bottom + LABELLED;
     // Lines whose names found no place have them below.
@@ -89,7 +90,7 @@ pub(super) fn draw_panels(sheet: &mut Sheet, panels: &[Panel], top: f64) -> Resu
         panel_title(sheet, title, &frame.y.label, y + 15.0);
         frame.draw_y(sheet);
         draw_x(sheet, &frame.x, part, at + 1 == all.len());
-        draw_marks(sheet, &frame, &marks);
+        draw_marks(sheet, &frame, &marks, "");
         for line in shown.draw(sheet, &frame) {
             if unnamed.iter().all(|other| other.name != line.name) {
                 unnamed.push(line);
@@ -109,7 +110,8 @@ fn panel_title(sheet: &mut Sheet, title: &str, label: &str, y: f64) {
     let title = bold.fit(title, (WIDTH - 2.0 * MARGIN) * 0.7);
     sheet.text((MARGIN, y), bold, &title);
     let x = MARGIN + if title.is_empty() { 0.0 } else { bold.width(&title) + 10.0 };
-    let unit = label.strip_prefix(title.as_str()).unwrap_or(label).trim();
+    let same = label.get(..title.len()).is_some_and(|head| head.eq_ignore_ascii_case(&title));
+    let unit = if same { label[title.len()..].trim() } else { label };
     let label = plain.fit(unit, (WIDTH - MARGIN - x).max(0.0));
     sheet.text((x, y), plain, &label);
 }
@@ -133,8 +135,8 @@ fn marks(plot: &Plot) -> Vec<(f64, String)> {
     shown.map(|mark| (mark.at, mark_name(&mark.name, mark.at, plot.x.unit))).collect()
 }
 
-/// Draws marks and their names above the plot.
-pub(super) fn draw_marks(sheet: &mut Sheet, frame: &Frame, marks: &[(f64, String)]) {
+/// Draws marks and their names above the plot, off the label that stands there.
+pub(super) fn draw_marks(sheet: &mut Sheet, frame: &Frame, marks: &[(f64, String)], label: &str) {
     let named: Vec<(f64, String)> = marks.iter().map(|(at, name)| (frame.at(*at, 0.0).0, name.clone())).collect();
     for (x, _) in &named {
         let ends = ((*x, frame.part.top), (*x, frame.part.bottom));
@@ -142,13 +144,15 @@ pub(super) fn draw_marks(sheet: &mut Sheet, frame: &Frame, marks: &[(f64, String
     }
     // The label of the axis stands just above the plot at its left, names above it.
     let lines = tiers(sheet, &named, (MARGIN, WIDTH - MARGIN));
-    let label = Face::new(WORDS, sheet.palette.faint).width(&frame.y.label) + MARGIN + 12.0;
-    let low = if lines <= 1 { label.min(WIDTH / 2.0) } else { MARGIN };
-    let lift = if lines <= 1 { 0.0 } else { 18.0 };
-    for (x, _) in named.iter().filter(|_| lift > 0.0) {
+    let end = Face::new(WORDS, sheet.palette.faint).width(label) + MARGIN + 12.0;
+    let face = Face::new(WORDS, sheet.palette.ink).bold();
+    let meets = lines > 1 || named.iter().any(|(x, name)| x - face.width(name) / 2.0 < end);
+    let lift = if meets && !label.is_empty() { 18.0 } else { 0.0 };
+    // Below a name that stands over the label its line begins with the plot.
+    for (x, _) in named.iter().filter(|(x, _)| lift > 0.0 && *x > end) {
         sheet.line((*x, frame.part.top - lift), (*x, frame.part.top), Pen::new(sheet.palette.faint, 1.0));
     }
-    names_above(sheet, &named, (low, WIDTH - MARGIN), frame.part.top - lift);
+    names_above(sheet, &named, (MARGIN, WIDTH - MARGIN), frame.part.top - lift);
 }
 
 /// A line without a name at it.
@@ -296,6 +300,10 @@ impl<'a> Shown<'a> {
             draw_band(sheet, frame, course);
         }
         limit_lines(sheet, frame, &self.plot.limits, &mut taken);
+        for (at, _) in marks(self.plot) {
+            let (x, _) = frame.at(at, 0.0);
+            taken.line(&[(x, frame.part.top), (x, frame.part.bottom)], u16::MAX);
+        }
         let many = self.lines.len() > 1;
         let mut drawn: Vec<Vec<Vec<At>>> = Vec::new();
         for (at, course) in self.lines.iter().enumerate() {
@@ -349,8 +357,11 @@ impl<'a> Shown<'a> {
             }
             let colour = sheet.palette.stroke(dot.series.tone);
             if crowd && dot.label.is_empty() {
-                let colour = if dot.series.tone == Tone::Faint { sheet.palette.fill(Tone::Faint) } else { colour };
-                sheet.mote(at, shape(dot.series.tone), 2.3, colour);
+                // The larger the crowd, the smaller its dots, and the paler those that stand back.
+                let few = self.dots.len() <= 500;
+                let back = dot.series.tone == Tone::Faint && !few;
+                let colour = if back { sheet.palette.fill(Tone::Faint) } else { colour };
+                sheet.mote(at, shape(dot.series.tone), if few { 3.2 } else { 2.3 }, colour);
                 taken.line(&[(at.0 - 2.0, at.1), (at.0 + 2.0, at.1)], u16::MAX);
             } else {
                 sheet.dot(at, shape(dot.series.tone), 4.4, colour);
@@ -389,11 +400,16 @@ impl<'a> Shown<'a> {
             let face =
                 Face::new(WORDS, sheet.palette.words(self.lines[at].line.series.tone)).rimmed(sheet.palette.paper);
             let name = face.fit(&self.lines[at].name, 260.0);
-            match along_line(face, at as u16 + 1, &name, &drawn[at], taken) {
+            // Of lines whose dots the legend names only what stands free is named again.
+            let series = &self.lines[at].line.series.name;
+            let said = self.dots.iter().any(|dot| dot.series.name == *series);
+            let most = if said { 1.0 } else { 5.0 };
+            match along_line(face, at as u16 + 1, &name, &drawn[at], taken, most) {
                 Some((face, place)) => {
                     taken.take(face.covers(place, &name));
                     along.push((at, face, place, name));
                 }
+                None if said => {}
                 None => unnamed.push(at),
             }
         }
@@ -545,7 +561,7 @@ fn draw_band(sheet: &mut Sheet, frame: &Frame, course: &Course<'_>) {
 }
 
 /// Where a line's name stands beside it with least beneath, if there is room.
-fn along_line(face: Face, own: u16, name: &str, pieces: &[Vec<At>], taken: &Taken) -> Option<(Face, At)> {
+fn along_line(face: Face, own: u16, name: &str, pieces: &[Vec<At>], taken: &Taken, most: f64) -> Option<(Face, At)> {
     let points: Vec<At> = pieces.iter().flatten().copied().collect();
     let mut best: Option<(f64, Face, At)> = None;
     let stops = points.len().min(40);
@@ -564,7 +580,7 @@ fn along_line(face: Face, own: u16, name: &str, pieces: &[Vec<At>], taken: &Take
         for (side, (face, at)) in places.into_iter().enumerate() {
             let Some(cost) = taken.cost(&face.covers(at, name), own) else { continue };
             let order = 0.08 * stop as f64 + 0.1 * side as f64;
-            if best.as_ref().is_none_or(|best| cost + order < best.0) && cost < 5.0 {
+            if best.as_ref().is_none_or(|best| cost + order < best.0) && cost < most {
                 best = Some((cost + order, face, at));
             }
         }

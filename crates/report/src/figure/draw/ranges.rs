@@ -57,10 +57,11 @@ pub(super) fn draw(sheet: &mut Sheet, ranges: &Ranges, top: f64) -> Result<f64, 
         let name = face.fit(&clean(&row.name), left - MARGIN - 10.0);
         sheet.text((left - 10.0, line), face.end(), &name);
         draw_row(sheet, row, &x, part, middle);
-        sheet.text((ends.0, line), face.end(), &value(row.predicted.1, ranges.axis.unit));
+        let planned = face.fit(&predicted_text(row, ranges), columns.0);
+        sheet.text((ends.0, line), face.end(), &planned);
         let (text, missed) = (seen_text(row, ranges), missed(row) == Some(true));
         let face = if missed { Face { colour: sheet.palette.words(Tone::Bad), ..face }.bold() } else { face };
-        sheet.text((ends.1, line), face.end(), &text);
+        sheet.text((ends.1, line), face.end(), &face.fit(&text, columns.1));
     }
     Ok(part.bottom + LABELLED)
 }
@@ -70,10 +71,20 @@ fn columns(face: &Face, rows: &[&Range], ranges: &Ranges, heads: (&str, &str)) -
     let widest = |head: &str, text: &dyn Fn(&Range) -> String| {
         rows.iter().map(|row| face.bold().width(&text(row))).fold(face.width(head).min(100.0), f64::max).min(120.0)
     };
-    (widest(heads.0, &|row| value(row.predicted.1, ranges.axis.unit)), widest(heads.1, &|row| seen_text(row, ranges)))
+    (widest(heads.0, &|row| predicted_text(row, ranges)), widest(heads.1, &|row| seen_text(row, ranges)))
+}
+
+fn predicted_text(row: &Range, ranges: &Ranges) -> String {
+    match &row.written {
+        Some((predicted, _)) => clean(predicted),
+        None => value(row.predicted.1, ranges.axis.unit),
+    }
 }
 
 fn seen_text(row: &Range, ranges: &Ranges) -> String {
+    if let Some((_, seen)) = &row.written {
+        return clean(seen);
+    }
     row.seen.map_or_else(|| "—".to_owned(), |seen| value(seen, ranges.axis.unit))
 }
 

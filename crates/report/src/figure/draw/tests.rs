@@ -48,6 +48,7 @@ fn small() -> Vec<(&'static str, Body)> {
                     name: "rank 0".into(),
                     parts: vec![Part::new(0, 16e9), Part::new(1, 1e9)],
                     note: None,
+                    limit: None,
                 }],
                 limits: vec![Limit::new("card", 24e9)],
             }),
@@ -138,8 +139,8 @@ fn small() -> Vec<(&'static str, Body)> {
                 predicted: "planned".into(),
                 seen: "logged".into(),
                 rows: vec![
-                    Range { name: "weights".into(), predicted: (15e9, 16e9, 17e9), seen: Some(16.1e9) },
-                    Range { name: "KV cache".into(), predicted: (20e9, 21e9, 22e9), seen: Some(19e9) },
+                    Range { name: "weights".into(), predicted: (15e9, 16e9, 17e9), seen: Some(16.1e9), written: None },
+                    Range { name: "KV cache".into(), predicted: (20e9, 21e9, 22e9), seen: Some(19e9), written: None },
                 ],
             }),
         ),
@@ -176,7 +177,12 @@ fn nothing_is_no_figure() {
             axis: Axis::of("x", Unit::Plain),
             predicted: String::new(),
             seen: String::new(),
-            rows: vec![Range { name: "one".into(), predicted: (f64::NAN, f64::NAN, f64::INFINITY), seen: None }],
+            rows: vec![Range {
+                name: "one".into(),
+                predicted: (f64::NAN, f64::NAN, f64::INFINITY),
+                seen: None,
+                written: None,
+            }],
         }),
     ];
     for body in empty {
@@ -341,6 +347,7 @@ impl Dice {
                     name: dice.name(),
                     parts: dice.many(7, |dice| Part::new(dice.below(8), dice.number())),
                     note: (dice.below(2) == 0).then(|| dice.name()),
+                    limit: (dice.below(5) == 0).then(|| dice.limit()),
                 }),
                 limits: self.many(9, Dice::limit),
             }),
@@ -411,10 +418,39 @@ impl Dice {
                     name: dice.name(),
                     predicted: (dice.number(), dice.number(), dice.number()),
                     seen: (dice.below(3) > 0).then(|| dice.number()),
+                    written: None,
                 }),
             }),
         }
     }
+}
+
+#[test]
+fn bars_have_their_own_cards_and_numbers_their_units() {
+    let mib = 1_048_576.0;
+    let bar = |name: &str, card: f64| Bar {
+        name: name.to_owned(),
+        parts: vec![Part::new(0, 12_000.0 * mib), Part::new(1, 800.0 * mib)],
+        note: None,
+        limit: Some(Limit::new("end of the card", card * mib)),
+    };
+    let drawn = svg(
+        &figure(Body::Bars(Bars {
+            axis: Axis::of("memory", Unit::Bytes),
+            series: vec![Series::new("weights", Tone::Weights), Series::new("runtime", Tone::Runtime)],
+            rows: vec![bar("one", 16_000.0), bar("two", 24_000.0)],
+            limits: Vec::new(),
+        })),
+        Theme::Light,
+    )
+    .unwrap();
+    look(&drawn);
+    let document = Document::parse(&drawn).unwrap();
+    let words: Vec<&str> =
+        document.descendants().filter(|node| node.has_tag_name("text")).filter_map(|node| node.text()).collect();
+    assert_eq!(words.iter().filter(|words| **words == "end of the card").count(), 1, "{words:?}");
+    // On an axis in GiB no number of MiB stands without its unit.
+    assert!(words.contains(&"runtime 800 MiB") && !words.contains(&"800"), "{words:?}");
 }
 
 /// Draws the figure of a seed twice, and looks at it.

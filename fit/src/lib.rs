@@ -19,8 +19,10 @@ pub mod surface;
 pub mod tables;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// What a fitter gives.
 pub struct Fitted {
@@ -57,10 +59,11 @@ pub fn run(perf: &Path, data: &Path, families: &[String], check: bool) -> Result
         let known: Vec<&str> = FAMILIES.iter().map(|(name, ..)| *name).collect();
         bail!("there is no family {unknown}; there are {}", known.join(", "));
     }
-    for (name, file, fitter) in FAMILIES {
-        if !families.is_empty() && !families.iter().any(|asked| asked == name) {
-            continue;
-        }
+    let asked = |name: &str| families.is_empty() || families.iter().any(|asked| asked == name);
+    let wanted: Vec<_> = FAMILIES.iter().filter(|(name, ..)| asked(name)).collect();
+    let bar = bar(wanted.len());
+    for (name, file, fitter) in wanted {
+        bar.set_message(*name);
         let fitted = fitter(perf)?;
         let path = data.join(file);
         let same = std::fs::read_to_string(&path).is_ok_and(|there| there == fitted.table);
@@ -68,10 +71,23 @@ pub fn run(perf: &Path, data: &Path, families: &[String], check: bool) -> Result
             std::fs::write(&path, &fitted.table)?;
         }
         if check && !same {
-            eprintln!("{} is not what `cargo xtask fit {name}` writes", path.display());
+            bar.suspend(|| eprintln!("{} is not what `cargo xtask fit {name}` writes", path.display()));
         }
         good &= same;
-        eprint!("{}", stats::table(name, &fitted.errors, &fitted.notes));
+        // The bar steps aside for lines that stay.
+        bar.suspend(|| eprint!("{}", stats::table(name, &fitted.errors, &fitted.notes)));
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     Ok(good)
+}
+
+/// A bar of the families on a terminal; nothing elsewhere.
+fn bar(families: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} fits {msg}: {bar:24} {pos} of {len} done, {elapsed}");
+    let bar = ProgressBar::new(families as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    bar
 }

@@ -91,7 +91,7 @@ impl Error {
             Error::Plan(P::Uneven { .. }) => "choose a number of ranks that divides the count".into(),
             Error::Plan(P::UnknownFlag { .. } | P::Flag { .. } | P::Unsupported { .. } | P::Request(_)) => return None,
             Error::Launch(L::UnknownFlag { .. } | L::AmbiguousFlag { .. }) => {
-                "flags that are not Plimsoll's are the engine's; `plimsoll plan --help` lists its own".into()
+                "flags that are not Plimsoll's are the engine's; `--help` behind the verb lists its own".into()
             }
             Error::Launch(_) | Error::Request(_) | Error::World { .. } | Error::Simulation(_) => return None,
         })

@@ -1,12 +1,12 @@
 //! `plimsoll compare`: words to a request, an answer to text.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use plimsoll_api::vary::Knob;
 use plimsoll_api::{ComparisonRequest, Desk, Error, compare};
 
 use crate::arguments::{CompareArguments, LaunchArguments};
-use crate::{Failure, cost, launch, show};
+use crate::{Failure, cost, launch, progress, show};
 
 /// Rows from which on a comparison shows how far it is.
 const MANY: usize = 200;
@@ -14,13 +14,12 @@ const MANY: usize = 200;
 /// Runs the verb; the number is the exit status.
 pub fn run(arguments: &CompareArguments, desk: &Desk<'_>, out: &mut impl Write) -> Result<u8, Failure> {
     let request = request(arguments)?;
-    let talk = !arguments.shown.quiet && std::io::stderr().is_terminal();
     let bar = indicatif::ProgressBar::hidden();
     let answer = compare::compare_with(&request, desk, &|done, all| {
-        if talk && all >= MANY {
+        if all >= MANY {
             if done == 1 {
                 bar.set_length(all as u64);
-                bar.set_draw_target(indicatif::ProgressDrawTarget::stderr_with_hz(5));
+                bar.set_draw_target(progress::target(arguments.shown.quiet));
             }
             bar.set_position(done as u64);
         }
@@ -44,16 +43,7 @@ fn request(arguments: &CompareArguments) -> Result<ComparisonRequest, Error> {
     let several = arguments.engines.len() > 1;
     let engine =
         arguments.launch.engine.clone().or_else(|| (!several).then(|| arguments.engines.first().cloned()).flatten());
-    let flags = LaunchArguments {
-        gpu: arguments.launch.gpu.clone(),
-        gpu_memory: arguments.launch.gpu_memory.clone(),
-        engine: engine.clone(),
-        engine_version: arguments.launch.engine_version.clone(),
-        option: arguments.launch.option.clone(),
-        given: arguments.launch.given.clone(),
-        no_profile: arguments.launch.no_profile,
-        words: rest.to_vec(),
-    };
+    let flags = LaunchArguments { engine: engine.clone(), words: rest.to_vec(), ..arguments.launch.clone() };
     if let (true, Some(flag)) = (several && engine.is_none(), rest.first().filter(|word| *word != "--")) {
         return Err(Error::Request(format!(
             "{flag} is one engine's, and {} are compared; what all understand is --context, --batch, --tp, --pp, --formats and \
@@ -76,19 +66,18 @@ fn request(arguments: &CompareArguments) -> Result<ComparisonRequest, Error> {
         // A model behind an engine's flag is one of those that are compared.
         models.extend(launch.model.clone());
     }
-    let numbers = |knob: Knob, text: &Option<String>| text.as_deref().map_or(Ok(Vec::new()), |text| knob.numbers(text));
     Ok(ComparisonRequest {
         models,
         gpus: arguments.gpus.clone(),
         engines: arguments.engines.clone(),
         formats: arguments.formats.clone(),
         kv_formats: arguments.kv_formats.clone(),
-        tp: numbers(Knob::Tp, &arguments.tp)?,
-        pp: numbers(Knob::Pp, &arguments.pp)?,
-        context: numbers(Knob::Context, &arguments.context)?,
-        batch: numbers(Knob::Batch, &arguments.batch)?,
-        at_context: arguments.at_context,
-        at_batch: arguments.at_batch,
+        tp: launch::numbers(Knob::Tp, arguments.tp.as_deref())?,
+        pp: launch::numbers(Knob::Pp, arguments.pp.as_deref())?,
+        context: launch::numbers(Knob::Context, arguments.context.as_deref())?,
+        batch: launch::numbers(Knob::Batch, arguments.batch.as_deref())?,
+        at_context: launch::count("--at-context", Knob::Context, arguments.at_context.as_deref())?,
+        at_batch: launch::count("--at-batch", Knob::Batch, arguments.at_batch.as_deref())?,
         rows: arguments.rows.clone(),
         columns: arguments.columns.clone(),
         show: arguments.show.clone(),

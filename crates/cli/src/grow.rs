@@ -9,8 +9,9 @@ use crate::{Failure, launch, show};
 
 /// Runs the verb; the number is the exit status.
 pub fn run(arguments: &GrowArguments, desk: &Desk<'_>, out: &mut impl Write) -> Result<u8, Failure> {
-    let answer = plimsoll_api::grow(&request(arguments)?, desk)?;
-    show::answer(&answer, &arguments.shown, out)?;
+    let request = request(arguments)?;
+    let answer = plimsoll_api::grow(&request, desk)?;
+    show::answer_of(&request, &answer, &arguments.shown, out)?;
     out.flush()?;
     Ok(0)
 }

@@ -1,10 +1,11 @@
 //! What is launched? Words of the command line to a request for a plan.
 
+use plimsoll_api::vary::Knob;
 use plimsoll_api::{Error, GivenRequest, PlanRequest, launch};
 use plimsoll_units::Bytes;
 use serde_json::Value;
 
-use crate::arguments::LaunchArguments;
+use crate::arguments::{KnownArguments, LaunchArguments};
 
 /// Turns words into a request. Before `--` stand MODEL and engine flags, behind it a launch command; both may occur, and
 /// what stands before `--` wins.
@@ -50,27 +51,42 @@ pub(crate) fn request_for(arguments: &LaunchArguments, engine: Option<&str>) -> 
 
 /// Turns the flags alone into a request: for a verb that needs no model.
 pub(crate) fn without_words(arguments: &LaunchArguments) -> Result<PlanRequest, Error> {
-    let mut request = PlanRequest {
-        gpu: arguments.gpu.clone(),
-        engine: arguments.engine.clone(),
-        ..common(&arguments.gpu_memory, &arguments.engine_version, &arguments.given)?
-    };
-    overlay(&mut request, &arguments.option)?;
+    let mut request =
+        PlanRequest { gpu: arguments.gpu.clone(), engine: arguments.engine.clone(), ..known(&arguments.known)? };
+    overlay(&mut request, &arguments.known.option)?;
     Ok(request)
 }
 
-/// What every launch of a verb has in common.
-pub(crate) fn common(
-    gpu_memory: &Option<String>,
-    engine_version: &Option<String>,
-    known: &[String],
-) -> Result<PlanRequest, Error> {
+/// What every launch of a verb has in common; `--option` pairs are put over it by [`overlay`], last.
+pub(crate) fn known(arguments: &KnownArguments) -> Result<PlanRequest, Error> {
     Ok(PlanRequest {
-        gpu_total_bytes: gpu_memory.as_deref().map(card_size).transpose()?,
-        engine_version: engine_version.clone(),
-        given: given(known)?,
+        gpu_total_bytes: arguments.gpu_memory.as_deref().map(card_size).transpose()?,
+        engine_version: arguments.engine_version.clone(),
+        given: given(&arguments.given)?,
         ..PlanRequest::default()
     })
+}
+
+/// Reads the values of a knob that is a flag of its own; without the flag there are none.
+pub(crate) fn numbers(knob: Knob, text: Option<&str>) -> Result<Vec<u64>, Error> {
+    text.map_or(Ok(Vec::new()), |text| knob.numbers(text))
+}
+
+/// The same for counts that no engine takes in more than 32 bits.
+pub(crate) fn counts(knob: Knob, text: Option<&str>) -> Result<Vec<u32>, Error> {
+    let narrow = |number: u64| {
+        u32::try_from(number).map_err(|_| Error::Request(format!("{number} is more than any sequence or batch")))
+    };
+    numbers(knob, text)?.into_iter().map(narrow).collect()
+}
+
+/// The one count of a flag such as `--at-context 4k`.
+pub(crate) fn count(flag: &str, knob: Knob, text: Option<&str>) -> Result<Option<u32>, Error> {
+    match counts(knob, text)?[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err(Error::Request(format!("{flag} takes one number, not several"))),
+    }
 }
 
 /// Puts `--option` pairs over a launch's options.

@@ -97,7 +97,7 @@ pub(crate) fn say(error: &Error) {
     }
 }
 
-/// The flag of Plimsoll's own that a word which no engine knows comes close to.
+/// The flag of Plimsoll's own that a word which no engine knows is, with another verb, or comes close to.
 fn own_flag(error: &Error) -> Option<String> {
     let Error::Launch(plimsoll_api::launch::Error::UnknownFlag { flag, suggestion, .. }) = error else { return None };
     if !suggestion.is_empty() {
@@ -105,9 +105,16 @@ fn own_flag(error: &Error) -> Option<String> {
     }
     let wanted = flag.trim_start_matches('-').split('=').next()?;
     let command = Arguments::command();
-    let flags = command.find_subcommand("plan")?.get_arguments().filter_map(|flag| flag.get_long());
-    let close = flags.map(|name| (strsim::jaro_winkler(wanted, name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (close.0 > 0.85).then(|| format!("Plimsoll's own flag is --{}", close.1))
+    let has = |verb: &&clap::Command| verb.get_arguments().any(|flag| flag.get_long() == Some(wanted));
+    let others: Vec<&str> = command.get_subcommands().filter(has).map(clap::Command::get_name).collect();
+    let others =
+        (!others.is_empty()).then(|| format!("--{wanted} is a flag of `plimsoll {}`", others.join("`, `plimsoll ")));
+    let verb = std::env::args_os().nth(1)?;
+    let flags = command.find_subcommand(verb)?.get_arguments().filter_map(|flag| flag.get_long());
+    let close = flags.map(|name| (strsim::jaro_winkler(wanted, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let close = close.filter(|(alike, _)| *alike > 0.85).map(|(_, name)| format!("Plimsoll's own flag is --{name}"));
+    let hints: Vec<String> = close.into_iter().chain(others).collect();
+    (!hints.is_empty()).then(|| hints.join("; "))
 }
 
 /// Runs one verb; the number is the exit status.

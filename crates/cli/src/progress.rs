@@ -12,7 +12,7 @@ use plimsoll_sim::Watch;
 use plimsoll_units::Nanos;
 
 /// How often the bar is drawn anew, in times a second.
-pub(crate) const RATE: u8 = 5;
+const RATE: u8 = 5;
 
 /// Shows how far a simulation is and stops it on Ctrl-C: looks on at it, or at several one after the other.
 pub struct Progress {
@@ -28,12 +28,7 @@ impl Progress {
     /// # Errors
     /// Those of the system when it takes no signal handler.
     pub fn new(quiet: bool) -> io::Result<Self> {
-        let target = if quiet || !io::stderr().is_terminal() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr_with_hz(RATE)
-        };
-        Ok(Progress { bar: bar(target), stop: on_interrupt()? })
+        Ok(Progress { bar: bar(target(quiet)), stop: on_interrupt()? })
     }
 
     /// Whether Ctrl-C was pressed: no further simulation should begin.
@@ -67,6 +62,15 @@ impl Watch for Progress {
         self.bar.set_position(finished);
         self.bar.set_message(format!("{now} simulated, {} steps", short(steps)));
         if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Where bars are drawn: on a terminal, unless nothing is to be said.
+pub(crate) fn target(quiet: bool) -> ProgressDrawTarget {
+    if quiet || !io::stderr().is_terminal() {
+        ProgressDrawTarget::hidden()
+    } else {
+        ProgressDrawTarget::stderr_with_hz(RATE)
     }
 }
 

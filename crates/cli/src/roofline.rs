@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use plimsoll_api::roofline::{DisaggregatedRequest, SpeculativeRequest, WhatIfRequest};
+use plimsoll_api::vary::Knob;
 use plimsoll_api::{Desk, Error, RooflineRequest};
 use plimsoll_report::roofline_explained;
 
@@ -27,8 +28,8 @@ fn request(arguments: &RooflineArguments) -> Result<RooflineRequest, Error> {
     Ok(RooflineRequest {
         launch: launch::request_for(&arguments.launch, Some(plimsoll_api::roofline::ENGINE))?,
         phases: arguments.phase.clone(),
-        batch: arguments.batch.clone(),
-        context: arguments.context.clone(),
+        batch: launch::counts(Knob::Batch, arguments.batch.as_deref())?,
+        context: launch::counts(Knob::Context, arguments.context.as_deref())?,
         all_operators: arguments.operators,
         what_if: WhatIfRequest {
             parallel: arguments.what_if.contains(&WhatIf::Parallel),

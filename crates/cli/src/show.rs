@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use plimsoll_api::sweep::SweepRequest;
 use plimsoll_api::{
     CatalogueAnswer, ComparisonAnswer, ComparisonRequest, GrowAnswer, GrowRequest, InspectAnswer, PlanAnswer,
     PlanRequest, ReconcileAnswer, RooflineAnswer, RooflineRequest, SimulateAnswer, SimulateCompareAnswer,
@@ -98,6 +99,7 @@ pub fn schema(of: SchemaOf, out: &mut impl Write) -> io::Result<()> {
         SchemaOf::RooflineAnswer => schemars::schema_for!(RooflineAnswer),
         SchemaOf::CompareRequest => schemars::schema_for!(ComparisonRequest),
         SchemaOf::CompareAnswer => schemars::schema_for!(ComparisonAnswer),
+        SchemaOf::SweepRequest => schemars::schema_for!(SweepRequest),
         SchemaOf::SimulateRequest => schemars::schema_for!(SimulateRequest),
         SchemaOf::SimulateAnswer => schemars::schema_for!(SimulateAnswer),
         SchemaOf::SimulateCompareAnswer => schemars::schema_for!(SimulateCompareAnswer),

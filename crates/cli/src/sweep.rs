@@ -1,18 +1,20 @@
 //! `plimsoll sweep`: words to lists, a file of rows, and a bar that says how far it is.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use plimsoll_api::sweep::{Sweep, SweepRequest};
 use plimsoll_api::vary::Knob;
 use plimsoll_api::{Desk, Error, launch};
 use plimsoll_kit::sweep::{Outcome, Watch, write};
+use plimsoll_units::grouped;
 
 use crate::arguments::SweepArguments;
-use crate::launch::{common, overlay};
+use crate::launch::{known, numbers, overlay};
 use crate::{Failure, progress};
 
 /// The status that shells give to a program that Ctrl-C ended.
@@ -51,39 +53,26 @@ fn told(outcome: Outcome, arguments: &SweepArguments, took: Duration) -> String 
         Outcome::Written { rows, planned } => {
             let seconds = took.as_secs_f64();
             let speed = if io::stderr().is_terminal() && seconds > 0.0 {
-                format!(" in {seconds:.1} s, {} a second", spaced((planned as f64 / seconds) as u64))
+                format!(" in {seconds:.1} s, {} a second", grouped((planned as f64 / seconds) as u64))
             } else {
                 String::new()
             };
             let before = rows - planned;
-            let kept = if before > 0 { format!(" ({} of them planned before)", spaced(before)) } else { String::new() };
-            format!("wrote {place}: {} rows{kept}{speed}", spaced(rows))
+            let kept =
+                if before > 0 { format!(" ({} of them planned before)", grouped(before)) } else { String::new() };
+            format!("wrote {place}: {} rows{kept}{speed}", grouped(rows))
         }
         Outcome::Already { rows } => {
-            format!("{place} is this sweep already, {} rows; --fresh writes it anew", spaced(rows))
+            format!("{place} is this sweep already, {} rows; --fresh writes it anew", grouped(rows))
         }
         Outcome::Stopped { there, rows } => {
-            format!("stopped: {} of {} rows are kept; the same command goes on", spaced(there), spaced(rows))
+            format!("stopped: {} of {} rows are kept; the same command goes on", grouped(there), grouped(rows))
         }
     }
-}
-
-/// A count with a space between thousands.
-fn spaced(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Turns words into a request.
 fn request(arguments: &SweepArguments) -> Result<SweepRequest, Error> {
-    let numbers = |knob: Knob, text: &Option<String>| text.as_deref().map_or(Ok(Vec::new()), |text| knob.numbers(text));
     // Models stand in front of the engine's flags.
     let flags = arguments.words.iter().position(|word| word.starts_with('-')).unwrap_or(arguments.words.len());
     let (named, flags) = arguments.words.split_at(flags);
@@ -92,7 +81,7 @@ fn request(arguments: &SweepArguments) -> Result<SweepRequest, Error> {
     }
     let mut models: Vec<String> =
         named.iter().flat_map(|word| word.split(',')).map(str::to_owned).chain(arguments.models.clone()).collect();
-    let mut launch = common(&arguments.gpu_memory, &arguments.engine_version, &arguments.given)?;
+    let mut launch = known(&arguments.known)?;
     if !flags.is_empty() {
         let ([] | [_]) = &arguments.engines[..] else {
             let why = format!("{} is a flag of one engine; this sweep has {}", flags[0], arguments.engines.len());
@@ -105,19 +94,24 @@ fn request(arguments: &SweepArguments) -> Result<SweepRequest, Error> {
         launch.inert.extend(found.inert);
         launch.notes.extend(found.notes);
     }
-    overlay(&mut launch, &arguments.option)?;
+    overlay(&mut launch, &arguments.known.option)?;
     Ok(SweepRequest {
         models,
         gpus: arguments.gpus.clone(),
         engines: arguments.engines.clone(),
-        tp: numbers(Knob::Tp, &arguments.tp)?,
-        pp: numbers(Knob::Pp, &arguments.pp)?,
+        tp: numbers(Knob::Tp, arguments.tp.as_deref())?,
+        pp: numbers(Knob::Pp, arguments.pp.as_deref())?,
         formats: arguments.formats.clone(),
         kv_formats: arguments.kv_formats.clone(),
-        context: numbers(Knob::Context, &arguments.context)?,
-        batch: numbers(Knob::Batch, &arguments.batch)?,
+        context: numbers(Knob::Context, arguments.context.as_deref())?,
+        batch: numbers(Knob::Batch, arguments.batch.as_deref())?,
         launch,
     })
+}
+
+/// Writes a number of the bar as every other number stands; there is nobody to tell when it can't be.
+fn write_grouped(number: u64, out: &mut dyn fmt::Write) {
+    let _ = out.write_str(&grouped(number));
 }
 
 /// Shows how many rows are planned, how fast, and the time that is left; stops on Ctrl-C.
@@ -128,14 +122,18 @@ struct Bar {
 
 impl Bar {
     fn new(quiet: bool, stop: Arc<AtomicBool>) -> Self {
-        let target = if quiet || !io::stderr().is_terminal() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr_with_hz(progress::RATE)
-        };
-        let words = "{bar:24} {human_pos} of {human_len} rows, {per_sec}, {eta} left";
+        let words = "{bar:24} {done} of {all} rows, {speed} a second, {eta} left";
         let style = ProgressStyle::with_template(words).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::with_draw_target(None, target).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+        let style = style
+            .with_key("done", |state: &ProgressState, out: &mut dyn fmt::Write| write_grouped(state.pos(), out))
+            .with_key("all", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                write_grouped(state.len().unwrap_or(0), out)
+            })
+            .with_key("speed", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                write_grouped(state.per_sec() as u64, out)
+            });
+        let bar =
+            ProgressBar::with_draw_target(None, progress::target(quiet)).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         Bar { bar, stop }
     }
 }
@@ -153,17 +151,5 @@ impl Watch for Bar {
 
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_spaced() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567")] {
-            assert_eq!(spaced(number), text);
-        }
     }
 }

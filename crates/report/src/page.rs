@@ -76,7 +76,8 @@ pub(crate) fn clean_lines(text: &str) -> String {
 pub(crate) fn wrap(first: &str, text: &str, to: usize) -> String {
     let margin = " ".repeat(width(first));
     let (mut out, mut line, mut empty) = (String::new(), first.to_owned(), true);
-    for word in &words(&clean(text)) {
+    let room = to.saturating_sub(width(&margin));
+    for word in words(&clean(text)).iter().flat_map(|word| pieces(word, room)) {
         if !empty && width(&line) + 1 + width(word) > to {
             out.push_str(line.trim_end());
             out.push('\n');
@@ -92,6 +93,23 @@ pub(crate) fn wrap(first: &str, text: &str, to: usize) -> String {
     out.push_str(line.trim_end());
     out.push('\n');
     out
+}
+
+/// The least room in which a word is broken; where there is less, it stands as it is.
+const LEAST_ROOM: usize = 16;
+
+/// A word, in pieces of at most `room` if it is a path or an address: broken behind `/`, `@` or `:`.
+fn pieces(word: &str, room: usize) -> Vec<&str> {
+    let (mut found, mut rest) = (Vec::new(), word);
+    while room >= LEAST_ROOM && width(rest) > room {
+        let fits = rest.char_indices().take(room).filter(|(_, c)| matches!(c, '/' | '@' | ':'));
+        let Some(end) = fits.last().map(|(at, c)| at + c.len_utf8()).filter(|end| *end < rest.len()) else { break };
+        let (piece, after) = rest.split_at(end);
+        found.push(piece);
+        rest = after;
+    }
+    found.push(rest);
+    found
 }
 
 /// The words of a text; the groups of a long number (`32 128`) are one word.

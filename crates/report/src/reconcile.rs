@@ -180,10 +180,16 @@ fn log_line(answer: &ReconcileAnswer) -> String {
 /// One row's cells; the last says when a number lies outside its interval.
 fn cells(item: &ItemAnswer) -> [String; 7] {
     let bytes = item.unit == "bytes";
-    let show = |value: f64| if bytes { fine(value) } else { plain((value * 100.0).round() / 100.0) };
+    // One unit for the whole row, so that its numbers compare at a glance.
+    let largest = [item.planned, item.low, item.high, item.logged].into_iter().fold(0.0, f64::max);
+    let unit = if Bytes::from_f64(largest).as_gib() >= 0.995 { Unit::Gib } else { Unit::Mib };
+    let show = |value: f64| if bytes { unit.show(value) } else { plain((value * 100.0).round() / 100.0) };
     let exact = (item.high - item.low).abs() < 0.5;
-    let interval =
-        if exact { "exact".to_owned() } else { format!("{} … {}", short(item.low, bytes), short(item.high, bytes)) };
+    let interval = if exact {
+        "exact".to_owned()
+    } else {
+        format!("{} … {}", short(item.low, bytes.then_some(unit)), short(item.high, bytes.then_some(unit)))
+    };
     let sign = if item.difference < 0.0 { "-" } else { "+" };
     let difference = match item.relative {
         _nothing if item.difference.abs() <= item.half.max(0.005) => "0".to_owned(),
@@ -210,13 +216,35 @@ fn fine(bytes: f64) -> String {
     if gib >= 0.995 { format!("{gib:.2} GiB") } else { format!("{:.2} MiB", bytes.as_mib()) }
 }
 
-/// An interval's end, without its unit where that is GiB.
-fn short(value: f64, bytes: bool) -> String {
-    if !bytes {
-        return plain(value.round());
+/// In what a row's sizes are told.
+#[derive(Clone, Copy)]
+enum Unit {
+    Gib,
+    Mib,
+}
+
+impl Unit {
+    /// The number alone, with two digits after the point.
+    fn number(self, bytes: f64) -> String {
+        let bytes = Bytes::from_f64(bytes);
+        match self {
+            Unit::Gib => format!("{:.2}", bytes.as_gib()),
+            Unit::Mib => format!("{:.2}", bytes.as_mib()),
+        }
     }
-    let gib = Bytes::from_f64(value).as_gib();
-    format!("{gib:.2}")
+
+    fn show(self, bytes: f64) -> String {
+        let name = match self {
+            Unit::Gib => "GiB",
+            Unit::Mib => "MiB",
+        };
+        format!("{} {name}", self.number(bytes))
+    }
+}
+
+/// An interval's end: a size in the row's unit, which stands beside it, or a count.
+fn short(value: f64, unit: Option<Unit>) -> String {
+    unit.map_or_else(|| plain(value.round()), |unit| unit.number(value))
 }
 
 /// The readings of a log without a plan.

@@ -77,7 +77,8 @@ impl fmt::Display for Blocks {
 }
 
 /// Groups digits by three with a thin gap: `1 048 576`.
-fn grouped(number: u64) -> String {
+#[must_use]
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

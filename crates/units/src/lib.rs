@@ -13,6 +13,6 @@ mod source;
 mod time;
 
 pub use bytes::Bytes;
-pub use count::{BlockSize, Blocks, Tokens};
+pub use count::{BlockSize, Blocks, Tokens, grouped};
 pub use source::{Estimate, Source};
 pub use time::Nanos;

@@ -1,4 +1,4 @@
-//! How are rows encoded? Groups of rows as Parquet, CSV or JSON lines, and groups put together into one file.
+//! How are rows encoded? Groups of rows as Parquet, CSV, JSON or Markdown, and groups put together into one file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -29,7 +29,11 @@ const KEY: &str = "plimsoll.sweep";
 pub(super) enum Form {
     Parquet,
     Csv,
+    /// One object a line.
     Jsonl,
+    /// One list of objects, each on a line of its own.
+    Json,
+    Markdown,
 }
 
 impl Form {
@@ -40,6 +44,8 @@ impl Form {
             "parquet" => Ok(Form::Parquet),
             "csv" => Ok(Form::Csv),
             "jsonl" => Ok(Form::Jsonl),
+            "json" => Ok(Form::Json),
+            "md" => Ok(Form::Markdown),
             _ => Err(Error::Form { place: place.display().to_string() }),
         }
     }
@@ -49,7 +55,9 @@ impl Form {
         match self {
             Form::Parquet => group(rows).map_err(failed),
             Form::Csv => csv(rows),
-            Form::Jsonl => jsonl(rows),
+            Form::Jsonl => jsonl(rows, "\n"),
+            Form::Json => jsonl(rows, BETWEEN),
+            Form::Markdown => Ok(markdown(rows)),
         }
     }
 
@@ -57,7 +65,7 @@ impl Form {
     pub(super) fn assemble(self, partial: &mut Partial, asked: &str, file: File) -> Result<File, Error> {
         match self {
             Form::Parquet => parquet(partial, asked, file),
-            Form::Csv | Form::Jsonl => text(self, partial, file),
+            Form::Csv | Form::Jsonl | Form::Json | Form::Markdown => text(self, partial, file),
         }
     }
 
@@ -102,17 +110,28 @@ fn checksum(place: &Path) -> io::Result<String> {
     }
 }
 
-/// Copies text groups one after the other, below CSV's head.
+/// What stands behind each row of a JSON list but the last.
+const BETWEEN: &str = ",\n";
+
+/// Copies text groups one after the other, between the form's head and tail.
 fn text(form: Form, partial: &mut Partial, file: File) -> Result<File, Error> {
     let mut out = BufWriter::new(file);
     let write = |out: &mut BufWriter<File>, bytes: &[u8]| out.write_all(bytes).map_err(Error::Disk);
-    if form == Form::Csv {
-        let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
-        write(&mut out, format!("{}\n", names.join(",")).as_bytes())?;
-    }
+    let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
+    let (head, between, tail) = match form {
+        Form::Csv => (format!("{}\n", names.join(",")), "", ""),
+        Form::Markdown => (format!("| {} |\n|{}\n", names.join(" | "), " --- |".repeat(names.len())), "", ""),
+        Form::Json => ("[\n".to_owned(), BETWEEN, "\n]\n"),
+        Form::Jsonl | Form::Parquet => (String::new(), "", ""),
+    };
+    write(&mut out, head.as_bytes())?;
     for at in 0..partial.groups() {
-        write(&mut out, &partial.read(at)?)?;
+        let group = partial.read(at)?;
+        // Behind the last row of a list stands nothing.
+        let last = at + 1 == partial.groups();
+        write(&mut out, if last { group.strip_suffix(between.as_bytes()).unwrap_or(&group) } else { &group })?;
     }
+    write(&mut out, tail.as_bytes())?;
     out.into_inner().map_err(|error| Error::Disk(error.into_error()))
 }
 
@@ -146,8 +165,30 @@ fn put(digits: &mut String, number: Option<impl std::fmt::Display>) -> &str {
     digits
 }
 
-/// One object a line; what a row lacks is null.
-fn jsonl(rows: &[SweepRow]) -> io::Result<Vec<u8>> {
+/// Rows of a Markdown table; an empty cell is empty.
+fn markdown(rows: &[SweepRow]) -> Vec<u8> {
+    let mut out = String::with_capacity(rows.len() * 300);
+    for row in rows {
+        for column in &COLUMNS {
+            out.push_str("| ");
+            match (column.cell)(row) {
+                // What models and errors say may hold the table's own sign.
+                Cell::Text(text) => {
+                    out.push_str(&text.unwrap_or_default().replace('|', "\\|").replace(['\n', '\r'], " "));
+                }
+                Cell::Flag(flag) => out.push_str(flag.map_or("", |flag| if flag { "yes" } else { "no" })),
+                Cell::Count(number) => out.push_str(&number.map(|number| number.to_string()).unwrap_or_default()),
+                Cell::Number(number) => out.push_str(&number.map(|number| number.to_string()).unwrap_or_default()),
+            }
+            out.push(' ');
+        }
+        out.push_str("|\n");
+    }
+    out.into_bytes()
+}
+
+/// One object a row, with `end` behind each; what a row lacks is null.
+fn jsonl(rows: &[SweepRow], end: &str) -> io::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(rows.len() * 600);
     for row in rows {
         for (at, column) in COLUMNS.iter().enumerate() {
@@ -161,7 +202,8 @@ fn jsonl(rows: &[SweepRow]) -> io::Result<Vec<u8>> {
                 Cell::Number(number) => serde_json::to_writer(&mut out, &number)?,
             }
         }
-        out.extend_from_slice(b"}\n");
+        out.push(b'}');
+        out.extend_from_slice(end.as_bytes());
     }
     Ok(out)
 }

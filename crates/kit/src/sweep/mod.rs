@@ -36,7 +36,7 @@ use partial::{Partial, beside, remove_left, settle_folder};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file's name does not tell its form.
-    #[error("cannot tell what to write to {place}: its name should end in .parquet, .csv or .jsonl")]
+    #[error("cannot tell what to write to {place}: its name should end in .parquet, .csv, .jsonl, .json or .md")]
     Form {
         /// The file.
         place: String,
@@ -90,10 +90,22 @@ impl Error {
                 Some("give the same request to go on with it, another --out, or --fresh to begin anew in its place")
             }
             Error::Busy { .. } => Some("wait for it, or give another --out"),
+            Error::Write { why, .. } if why.kind() == io::ErrorKind::NotFound => {
+                Some("nothing was planned yet: is the folder there?")
+            }
             Error::Write { .. } => Some("what was finished is kept: the same command goes on from there"),
+            Error::Form { place } if is_picture(place) => {
+                Some("a sweep is rows; `plimsoll compare` and `plimsoll grow` draw figures and reports of some of them")
+            }
             Error::Form { .. } | Error::Disk(_) => None,
         }
     }
+}
+
+/// Whether a file's name asks for a figure or a report.
+fn is_picture(place: &str) -> bool {
+    let ending = Path::new(place).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    ["svg", "png", "html"].iter().any(|form| ending.eq_ignore_ascii_case(form))
 }
 
 /// Looks on at a sweep, from many threads at once.

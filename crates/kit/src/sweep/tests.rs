@@ -88,7 +88,7 @@ fn whole(name: &'static str) -> Vec<u8> {
 
 #[test]
 fn an_interrupted_sweep_goes_on_and_comes_out_the_same() {
-    for name in ["s.parquet", "s.csv", "s.jsonl"] {
+    for name in ["s.parquet", "s.csv", "s.jsonl", "s.json", "s.md"] {
         let whole = whole(name);
         let folder = Folder::new(name);
         let stopped = folder.write(&After::rows(20_000)).unwrap();
@@ -190,7 +190,7 @@ fn errors_name_the_place() {
     assert_eq!(
         folder.write(&Silent).unwrap_err().to_string(),
         format!(
-            "cannot tell what to write to {}: its name should end in .parquet, .csv or .jsonl",
+            "cannot tell what to write to {}: its name should end in .parquet, .csv, .jsonl, .json or .md",
             folder.place().display()
         )
     );
@@ -241,7 +241,7 @@ fn the_forms_hold_the_same_rows() {
     let sweep = Sweep::new(&request, &desk).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
-    for name in ["s.parquet", "s.csv", "s.jsonl"] {
+    for name in ["s.parquet", "s.csv", "s.jsonl", "s.json", "s.md"] {
         write(&sweep, &place(name), false, &Silent).unwrap();
     }
     let reader = SerializedFileReader::new(fs::File::open(place("s.parquet")).unwrap()).unwrap();

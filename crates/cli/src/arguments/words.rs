@@ -1,156 +1,10 @@
-//! Which words are there? Every flag once: help, completions and the man page come from here.
+//! What is each verb told? A launch, lists, and flags of its own.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
-/// The load line for LLM inference: where an engine's GPU memory goes, and how far it can be loaded.
-#[derive(Parser)]
-#[command(name = "plimsoll", version, about, max_term_width = 80)]
-pub struct Arguments {
-    #[command(subcommand)]
-    pub verb: Verb,
-}
-
-#[derive(Subcommand)]
-pub enum Verb {
-    /// Does it fit, where does the memory go, how much KV cache, how many requests, and what would make it fit
-    ///
-    /// Give a model and the engine's own flags, or the engine's launch command after `--`. Flags that are not
-    /// Plimsoll's are the engine's.
-    #[command(
-        override_usage = "plimsoll plan [OPTIONS] MODEL --engine ENGINE [ENGINE FLAGS]\n       \
-                          plimsoll plan [OPTIONS] -- ENGINE COMMAND",
-        after_help = "Examples:\n  \
-            plimsoll plan --gpu h100-sxm -- vllm serve meta-llama/Llama-3.1-70B-Instruct \\\n      \
-            --tensor-parallel-size 4 --max-model-len 32768\n  \
-            plimsoll plan ./my-model-dir --gpu rtx-4090 --engine vllm \\\n      \
-            --max-model-len 16384\n  \
-            plimsoll plan llama-3.1-8b --gpu l40s --engine vllm --explain activation\n\n\
-            Exit status: 0 answered, 1 could not be answered, 2 malformed, 3 --check and it\n\
-            does not fit (--check=strict: or is borderline)."
-    )]
-    Plan(Box<PlanArguments>),
-    /// How does memory grow: weights, activations, KV cache against context, batch or any other knob
-    ///
-    /// Give a launch as for `plan`; without an engine vLLM is taken. At most two knobs have several values: a list 1,4,16,
-    /// a range that doubles 1k..128k, or one with even steps 1k..8k:+1k (k is 1024).
-    #[command(
-        override_usage = "plimsoll grow [OPTIONS] MODEL [--engine ENGINE] [ENGINE FLAGS]\n       \
-                          plimsoll grow [OPTIONS] --spec SPEC [--engine ENGINE]\n       \
-                          plimsoll grow [OPTIONS] -- ENGINE COMMAND",
-        after_help = "Examples:\n  \
-            plimsoll grow llama-3.1-8b --gpu h100-sxm --context 1k..128k --batch 1,4,16,64 \\\n      \
-            --out growth.html\n  \
-            plimsoll grow llama-3.1-70b --gpu h100-sxm --tp 1,2,4,8 --context 32k --batch 8\n  \
-            plimsoll grow gemma-3-27b --gpus rtx-4090,l40s,h100-sxm --gpu h200 --batch 4\n  \
-            plimsoll grow --spec layers=32,dim=4096,heads=32,head-dim=128 --context 1k..32k\n\n\
-            Exit status: 0 answered, 1 could not be answered, 2 malformed."
-    )]
-    Grow(Box<GrowArguments>),
-    /// How fast can it go: arithmetic intensity, what binds, ideal and predicted time for prefill and decode
-    ///
-    /// Give a launch as for `plan`; without an engine vLLM is taken.
-    #[command(
-        override_usage = "plimsoll roofline [OPTIONS] MODEL [--engine ENGINE] [ENGINE FLAGS]\n       \
-                          plimsoll roofline [OPTIONS] -- ENGINE COMMAND",
-        after_help = "Examples:\n  \
-            plimsoll roofline llama-3.1-70b --gpu h100-sxm --tp 4 --batch 1,8,64,256 \\\n      \
-            --context 4096\n  \
-            plimsoll roofline qwen3-30b-a3b --gpu h200 --engine vllm --phase decode --json\n  \
-            plimsoll roofline --gpu h100-sxm --batch 1,16 -- \\\n      \
-            vllm serve meta-llama/Llama-3.1-8B --tensor-parallel-size 2\n\n\
-            Exit status: 0 answered, 1 could not be answered, 2 malformed."
-    )]
-    Roofline(Box<RooflineArguments>),
-    /// Which is better: models, cards, formats, engines and settings side by side
-    ///
-    /// Every combination of the lists is a row; what cannot be answered is a row with its reason. Flags that are not
-    /// Plimsoll's are the engine's, as for `plan`; without an engine vLLM is taken.
-    #[command(
-        override_usage = "plimsoll compare [OPTIONS] MODEL... [ENGINE FLAGS]",
-        after_help = "Examples:\n  \
-            plimsoll compare llama-2-7b llama-3-8b mistral-7b --gpus rtx-4090,a100-40gb,h100:4\n  \
-            plimsoll compare llama-3.1-8b --formats bf16,fp8,awq-4bit --gpu l40s --sort decode_ms\n  \
-            plimsoll compare llama-3.1-8b --gpu h100 --engines vllm,sglang,tensorrt-llm\n  \
-            plimsoll compare qwen3-32b --gpus h100:4 --tp 1,2,4 --batch 1,8,64 --out front.svg\n\n\
-            Exit status: 0 answered, 1 could not be answered, 2 malformed."
-    )]
-    Compare(Box<CompareArguments>),
-    /// How does it behave under traffic: latency, throughput, KV use and waste, preemptions, prefix hits
-    ///
-    /// Give a launch as for `plan`, and what arrives: a trace or a workload in words.
-    #[command(
-        override_usage = "plimsoll simulate [OPTIONS] MODEL --engine ENGINE [ENGINE FLAGS]\n       \
-                          plimsoll simulate [OPTIONS] -- ENGINE COMMAND",
-        after_help = "Examples:\n  \
-            plimsoll simulate llama-3.1-70b --gpu h100-sxm:4 --engine vllm --tp 4 \\\n      \
-            --trace azure_code.csv.gz --slo ttft=1s,tpot=50ms\n  \
-            plimsoll simulate llama-3.1-8b --gpu l40s --engine sglang \\\n      \
-            --workload 'poisson 4/s, prompt lognormal 900 p99 4000, output 200'\n  \
-            plimsoll simulate llama-3.1-8b --gpu l40s --engine vllm --workload \\\n      \
-            'poisson 4/s, prompt 900, output 200' --compare static,continuous --kv contiguous,paged\n\n\
-            Exit status: 0 answered, 1 could not be answered, 2 malformed."
-    )]
-    Simulate(Box<SimulateArguments>),
-    /// What of all that could be run would fit: models × cards × contexts × batches as a file, one row a plan
-    ///
-    /// Every combination of the lists is planned. A sweep that is interrupted goes on where it was when the same command is
-    /// given again. Flags that are not Plimsoll's are the engine's.
-    #[command(
-        override_usage = "plimsoll sweep [OPTIONS] MODEL... --gpus LIST --context LIST --batch LIST\n                      \
-                          --out FILE [ENGINE FLAGS]",
-        after_help = "Examples:\n  \
-            plimsoll sweep --models all --gpus all --context 1k..512k --batch 1..512 \\\n      \
-            --out sweep.parquet\n  \
-            plimsoll sweep llama-3.1-70b qwen3-32b --gpus h100-sxm:8,l40s:8 --tp 1,2,4,8 \\\n      \
-            --engines sglang --context 8k,32k --batch 1,16,64 --out sweep.csv\n\n\
-            Exit status: 0 written, 1 could not be written, 2 malformed, 130 interrupted."
-    )]
-    Sweep(Box<SweepArguments>),
-    /// What the engine logged against the plan, item by item, with the likely causes of what differs
-    ///
-    /// Reads vLLM's, TensorRT-LLM's, SGLang's, llama.cpp's and Ollama's logs, whole or in part; `-` is standard input.
-    #[command(
-        override_usage = "plimsoll reconcile [OPTIONS] LOG... [-- ENGINE COMMAND]",
-        after_help = "Examples:\n  \
-            plimsoll reconcile vllm.log --gpu h100-sxm\n  \
-            docker logs my-server 2>&1 | plimsoll reconcile - --gpu l40s --learn\n  \
-            plimsoll reconcile sglang.log --gpu h200 -- sglang serve Qwen/Qwen3-32B --tp 2\n\n\
-            Exit status: 0 answered, 1 could not be answered, 2 malformed."
-    )]
-    Reconcile(Box<ReconcileArguments>),
-    /// What is this model: layers, attention kinds, tensors, parameters, KV bytes per token
-    Inspect {
-        /// Built-in name, directory with a config.json, or the file
-        model: String,
-        /// Lists every line of the tensor inventory
-        #[arg(long)]
-        tensors: bool,
-        #[command(flatten)]
-        shown: Shown,
-    },
-    /// What is built in, with sources
-    Catalogue {
-        /// Which catalogue
-        kind: Kind,
-        #[command(flatten)]
-        shown: Shown,
-    },
-    /// Prints the JSON Schema of a request or an answer
-    Schema {
-        /// Which
-        of: SchemaOf,
-    },
-    /// Prints a shell's completions
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
-    /// Prints the man page
-    Man,
-}
+use super::Shown;
 
 /// Which verdicts `--check` lets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -161,18 +15,12 @@ pub enum Check {
     Strict,
 }
 
-/// What is launched, and on what: the same for every verb that starts from a launch.
-#[derive(Args)]
-pub struct LaunchArguments {
-    /// Card, with a count if there are several: h100-sxm, a100-80gb:8; different ones with commas: rtx-4090,rtx-3090:2
-    #[arg(long, value_name = "NAME[:COUNT]")]
-    pub gpu: Option<String>,
+/// What is known of a launch besides its lists and names: card, engine and measured quantities.
+#[derive(Args, Clone)]
+pub struct KnownArguments {
     /// The total that the CUDA runtime reports, such as 79.19GiB; replaces the catalogue's
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub gpu_memory: Option<String>,
-    /// Engine: vllm, tensorrt-llm, sglang, llama.cpp, ollama or transformers
-    #[arg(long, value_name = "ENGINE")]
-    pub engine: Option<String>,
     /// Release of the engine, such as 0.19.0; the newest known one otherwise
     #[arg(long, value_name = "VERSION")]
     pub engine_version: Option<String>,
@@ -182,6 +30,19 @@ pub struct LaunchArguments {
     /// A known quantity that replaces an estimate; repeatable. KEY is weights, activation, non_torch, kv_free or kv_budget
     #[arg(long, value_name = "KEY=SIZE", allow_hyphen_values = true)]
     pub given: Vec<String>,
+}
+
+/// What is launched, and on what: the same for every verb that starts from a launch.
+#[derive(Args, Clone)]
+pub struct LaunchArguments {
+    /// Card, with a count if there are several: h100-sxm, a100-80gb:8; different ones with commas: rtx-4090,rtx-3090:2
+    #[arg(long, value_name = "NAME[:COUNT]")]
+    pub gpu: Option<String>,
+    /// Engine: vllm, tensorrt-llm, sglang, llama.cpp, ollama or transformers
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<String>,
+    #[command(flatten)]
+    pub known: KnownArguments,
     /// Plans without what `reconcile --learn` measured on this machine
     #[arg(long)]
     pub no_profile: bool,
@@ -246,12 +107,12 @@ pub struct RooflineArguments {
     /// Which phase: prefill, decode; both otherwise
     #[arg(long, value_name = "PHASES", value_delimiter = ',')]
     pub phase: Vec<String>,
-    /// Sequences of one replica: 1,8,64,256
-    #[arg(long, value_name = "COUNTS", value_delimiter = ',', allow_hyphen_values = true, value_parser = one_or_more)]
-    pub batch: Vec<u32>,
-    /// Tokens of each sequence: of its prompt (prefill), in the cache (decode)
-    #[arg(long, value_name = "TOKENS", value_delimiter = ',', allow_hyphen_values = true, value_parser = one_or_more)]
-    pub context: Vec<u32>,
+    /// Sequences of one replica: 1,8,64,256 or 1..256 (doubling)
+    #[arg(long, value_name = "COUNTS", allow_hyphen_values = true)]
+    pub batch: Option<String>,
+    /// Tokens of each sequence: of its prompt (prefill), in the cache (decode); 4k, 1k..32k
+    #[arg(long, value_name = "TOKENS", allow_hyphen_values = true)]
+    pub context: Option<String>,
     /// Lists the operators of every batch and context; of the first one otherwise
     #[arg(long)]
     pub operators: bool,
@@ -303,11 +164,11 @@ pub struct CompareArguments {
     #[arg(long, value_name = "COUNTS")]
     pub batch: Option<String>,
     /// Tokens of a sequence for concurrency and times; --context, else 4096
-    #[arg(long, value_name = "TOKENS")]
-    pub at_context: Option<u32>,
+    #[arg(long, value_name = "TOKENS", allow_hyphen_values = true)]
+    pub at_context: Option<String>,
     /// Sequences that decode at once for times; --batch, else 1
-    #[arg(long, value_name = "COUNT")]
-    pub at_batch: Option<u32>,
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true)]
+    pub at_batch: Option<String>,
     /// What stands in the rows: model, gpu, engine, format, kv_format, tp, pp, context, batch
     #[arg(long, value_name = "LISTS", value_delimiter = ',')]
     pub rows: Vec<String>,
@@ -476,24 +337,14 @@ pub struct SweepArguments {
     /// Formats of the KV cache, by the engine's names: auto,fp8
     #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
     pub kv_formats: Vec<String>,
-    /// The file: .parquet, .csv or .jsonl
+    /// The file: .parquet, .csv, .jsonl, .json or .md
     #[arg(long, value_name = "FILE", required = true)]
     pub out: PathBuf,
     /// Begins anew in place of what the file, or an interrupted sweep of its name, holds
     #[arg(long)]
     pub fresh: bool,
-    /// The total that the CUDA runtime reports for every card, such as 79.19GiB; replaces the catalogue's
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    pub gpu_memory: Option<String>,
-    /// Release of the engine, such as 0.19.0; the newest known one otherwise
-    #[arg(long, value_name = "VERSION")]
-    pub engine_version: Option<String>,
-    /// An engine option by its own name, such as max_num_seqs=256; repeatable
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub option: Vec<String>,
-    /// A known quantity that replaces an estimate; repeatable. KEY is weights, activation, non_torch, kv_free or kv_budget
-    #[arg(long, value_name = "KEY=SIZE", allow_hyphen_values = true)]
-    pub given: Vec<String>,
+    #[command(flatten)]
+    pub known: KnownArguments,
     /// Shows no progress and says nothing of what was written
     #[arg(long)]
     pub quiet: bool,
@@ -539,15 +390,6 @@ pub struct ReconcileArguments {
     pub words: Vec<String>,
 }
 
-/// Reads a count of things of which there is at least one.
-fn one_or_more(text: &str) -> Result<u32, String> {
-    text.trim()
-        .parse::<u32>()
-        .ok()
-        .filter(|count| *count > 0)
-        .ok_or_else(|| "expected a whole number, 1 or more".to_owned())
-}
-
 /// What a launch is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WhatIf {
@@ -555,130 +397,4 @@ pub enum WhatIf {
     Parallel,
     /// Weights and caches in other formats
     Formats,
-}
-
-/// How an answer is shown.
-#[derive(Args, Clone)]
-pub struct Shown {
-    /// Prints the answer itself as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Form of the output: aligned text, the answer itself, comma-separated rows, Markdown
-    #[arg(long, value_enum, value_name = "table|json|csv|markdown", hide_possible_values = true,
-        hide_default_value = true, default_value_t = Form::Table)]
-    pub format: Form,
-    /// Colours: on a terminal unless `NO_COLOR` is set, always, or never
-    #[arg(long, value_enum, value_name = "auto|always|never", hide_possible_values = true,
-        hide_default_value = true, default_value_t = Colour::Auto)]
-    pub color: Colour,
-    /// Writes the answer to a file instead: .svg or .png (its figures), .html (a report), .md, .csv, .parquet, .json
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    /// The one figure that --out writes, where an answer has several
-    #[arg(long, value_name = "NAME", requires = "out")]
-    pub figure: Option<String>,
-    /// Background of figures
-    #[arg(long, value_enum, value_name = "light|dark", hide_possible_values = true, hide_default_value = true,
-        default_value_t = Background::Light)]
-    pub theme: Background,
-    /// Shows no progress and says nothing of files that were written
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-impl Shown {
-    /// Returns the form, `--json` considered.
-    pub fn form(&self) -> Form {
-        if self.json { Form::Json } else { self.format }
-    }
-}
-
-/// Forms of output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    /// Aligned text for a terminal
-    Table,
-    /// The answer itself
-    Json,
-    /// Comma-separated rows
-    Csv,
-    /// Markdown
-    Markdown,
-}
-
-/// Backgrounds of figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Background {
-    /// White: paper, too
-    Light,
-    /// Dark
-    Dark,
-}
-
-/// When to colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Colour {
-    /// On a terminal, unless `NO_COLOR` is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-/// The catalogues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// Models
-    Models,
-    /// Cards
-    Gpus,
-    /// Engines
-    Engines,
-    /// Weight and KV formats
-    Formats,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Models => "models",
-            Kind::Gpus => "gpus",
-            Kind::Engines => "engines",
-            Kind::Formats => "formats",
-        })
-    }
-}
-
-/// What has a schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SchemaOf {
-    /// What `plan --batch` reads
-    PlanRequest,
-    /// What `plan --json` prints
-    PlanAnswer,
-    /// What `inspect --json` prints
-    InspectAnswer,
-    /// What `catalogue --json` prints
-    CatalogueAnswer,
-    /// What `reconcile --json` prints
-    ReconcileAnswer,
-    /// What `grow` asks
-    GrowRequest,
-    /// What `grow --json` prints
-    GrowAnswer,
-    /// What `roofline` asks
-    RooflineRequest,
-    /// What `roofline --json` prints
-    RooflineAnswer,
-    /// What `compare` asks
-    CompareRequest,
-    /// What `compare --json` prints
-    CompareAnswer,
-    /// What `simulate` asks
-    SimulateRequest,
-    /// What `simulate --json` prints
-    SimulateAnswer,
-    /// What `simulate --compare … --json` prints
-    SimulateCompareAnswer,
 }

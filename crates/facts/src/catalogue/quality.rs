@@ -191,7 +191,6 @@ mod tests {
             ("meta-llama/Llama-2-7b-hf", "gptq-4bit", Metric::Perplexity, 5.69, 0.22, "AWQ: Activation-aware"),
             ("meta-llama/Llama-2-7b-hf", "bnb-int8", Metric::Perplexity, 5.22, 0.04, "Half-Quadratic"),
             ("meta-llama/Llama-3.1-8B-Instruct", "fp8", Metric::Score, 73.44, -0.35, "model card of neuralmagic"),
-            ("meta-llama/Llama-3.1-8B-Instruct", "awq-4bit", Metric::Recovery, 94.34, -5.66, "NVIDIA/TensorRT-Model"),
             ("mistralai/Mistral-7B-v0.1", "q4_k_m", Metric::Perplexity, 5.7539, 0.0615, "ggml-org/llama.cpp"),
             ("facebook/opt-125m", "gptq-4bit-channel", Metric::Perplexity, 31.12, 3.47, "GPTQ: Accurate"),
             ("Qwen/Qwen2-72B-Instruct", "gptq-8bit", Metric::Score, 80.7, -0.6, "Qwen documentation"),

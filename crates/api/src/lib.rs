@@ -27,6 +27,7 @@ pub mod reconcile;
 mod request;
 pub mod roofline;
 pub mod simulate;
+mod standing;
 pub mod sweep;
 pub mod textbook;
 pub mod vary;

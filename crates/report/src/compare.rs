@@ -365,7 +365,7 @@ fn cell(answer: &ComparisonAnswer, column: &Column, row: &ComparisonRow) -> Stri
         Some((low, high)) => format!(" ({}–{})", three(low), three(high)),
         None => String::new(),
     };
-    if value <= 0.0 && column.kind == Kind::Count && row.state.as_deref() == Some("does_not_fit") {
+    if value <= 0.0 && column.kind == Kind::Count && matches!(row.state.as_deref(), Some("does_not_fit" | "shorter")) {
         return format!("{NOTHING} ");
     }
     format!("{}{interval}{star}", written(column, value))
@@ -388,8 +388,8 @@ fn verdict(answer: &ComparisonAnswer, row: &ComparisonRow) -> String {
     match row.state.as_deref() {
         Some("fits") => "fits".to_owned(),
         Some("borderline") => "borderline".to_owned(),
+        Some("shorter") => "shorter".to_owned(),
         Some(_) => match row.binding.as_deref() {
-            Some("kv") | None if row.max_context_tokens.is_some_and(|tokens| tokens > 0) => "shorter".to_owned(),
             Some(_) if !answer.view.columns.is_empty() => "no".to_owned(),
             Some(binding) => format!("no: {binding}"),
             None => "no".to_owned(),

@@ -77,7 +77,8 @@ fn memory(answer: &ComparisonAnswer) -> Option<Figure> {
         let value =
             |part: &str| row.parts.iter().filter(|one| one.part == part).map(|one| one.bytes as f64).sum::<f64>();
         let parts = kept.iter().enumerate().map(|(at, (part, ..))| Part::new(at, value(part)));
-        let note = (row.state.as_deref() == Some("does_not_fit")).then(|| match row.max_context_tokens {
+        let cut = matches!(row.state.as_deref(), Some("does_not_fit" | "shorter"));
+        let note = cut.then(|| match row.max_context_tokens {
             Some(tokens) if tokens > 0 => format!("up to {} tokens", count(tokens)),
             Some(_) | None => "does not fit".to_owned(),
         });

@@ -113,7 +113,7 @@ pub struct ComparisonRow {
     pub at_tokens: u64,
     /// Sequences that decode at once, for times.
     pub at_batch: u32,
-    /// `fits`, `borderline` or `does_not_fit`: the launch as it is asked for.
+    /// `fits`, `borderline`, `shorter` (it serves shorter sequences alone) or `does_not_fit`: the launch as it is asked for.
     pub state: Option<Cow<'static, str>>,
     /// What binds where it does not fit.
     pub binding: Option<String>,

@@ -85,7 +85,8 @@ fn state(row: &ComparisonRow) -> Option<f64> {
     row.state.as_deref().map(|state| match state {
         "fits" => 0.0,
         "borderline" => 1.0,
-        _ => 2.0,
+        "shorter" => 2.0,
+        _ => 3.0,
     })
 }
 

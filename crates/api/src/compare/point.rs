@@ -7,14 +7,15 @@ use plimsoll_facts::catalogue;
 use plimsoll_facts::model::Model;
 use plimsoll_facts::quant::Format;
 use plimsoll_facts::tensor::DType;
-use plimsoll_plan::engine::{Depth, sglang, trtllm};
-use plimsoll_plan::{Batching, Plan, Section, Verdict};
+use plimsoll_plan::engine::{Depth, sglang, transformers, trtllm};
+use plimsoll_plan::{Batching, Plan, Section, State};
 
 use super::answer::{ComparisonRow, PartAnswer, QualityAnswer, QualitySource};
 use super::request::{ComparisonRequest, Place};
 use super::{engines, support};
 use crate::plan::{Prepared, prepare, reads_gguf};
 use crate::roofline::alone;
+use crate::standing::{SHORTER, Standing};
 use crate::vary::{Base, Knob, Setting, Value, recast, set_file};
 use crate::world::Loaded;
 use crate::{Desk, Error, GpuRequest, PlanRequest, run_batched};
@@ -150,16 +151,17 @@ impl<'r, 'd> Maker<'r, 'd> {
         }
         let settings = settings(place, &prepared, said);
         let base = Base::of(prepared, Some(place.model.clone()), self.desk);
-        let varied = base.at_depth(&settings, Depth::Outcome).map_err(|error| error.to_string())?;
-        said.notes.extend(varied.notes);
-        let prepared = varied.prepared;
-        let plan = if prepared.inert.is_empty() {
-            varied.plan
-        } else {
-            run_batched(&prepared).map_err(|error| error.to_string())?
-        };
+        let mut varied = base.at_depth(&settings, Depth::Outcome).map_err(|error| error.to_string())?;
+        said.notes.append(&mut varied.notes);
+        if !varied.prepared.inert.is_empty() {
+            varied.plan = run_batched(&varied.prepared).map_err(|error| error.to_string())?;
+        }
+        let (prepared, plan) = (&varied.prepared, &varied.plan);
         said.assumptions.extend(plan.assumptions.iter().cloned());
-        planned(row, &plan);
+        planned(row, plan);
+        let asked =
+            place.context.or_else(|| prepared.options.contains_key("context_length").then_some(plan.max_model_len));
+        stands(row, Standing::of(&varied, asked));
         let halved = row.weights_bytes.zip(row.checkpoint_bytes).is_some_and(|(held, file)| held < file / 4 * 3);
         if place.format == Some(Format::Plain(DType::F32)) && halved && row.gpus == 1 {
             said.notes.push(format!("{} holds an fp32 checkpoint in 16 bits unless it is told otherwise", plan.engine));
@@ -171,11 +173,20 @@ impl<'r, 'd> Maker<'r, 'd> {
         let at = u32::try_from(row.at_tokens).unwrap_or(u32::MAX);
         let room = plan.ranks.iter().all(|rank| rank.short.get() == 0);
         let served = plan.max_model_len == 0 || row.at_tokens <= plan.max_model_len;
-        row.concurrency = if room && served { alone::fitting(&plan, at) } else { Some(0) };
+        row.concurrency = match plan.engine {
+            _ if !(room && served) => Some(0),
+            // What fits at once is known for the launch's own length alone.
+            transformers::NAME if row.at_tokens != plan.max_model_len => {
+                let settings: Vec<Setting> =
+                    settings.into_iter().chain([Setting::new(Knob::Context, row.at_tokens)]).collect();
+                base.at_depth(&settings, Depth::Outcome).ok().and_then(|other| alone::fitting(&other.plan, at))
+            }
+            _ => alone::fitting(plan, at),
+        };
         if self.explain {
-            row.does = engines::does(&plan, row, &said.assumptions);
+            row.does = engines::does(plan, row, &said.assumptions);
         }
-        self.times(row, &prepared, &plan, place.format, at);
+        self.times(row, prepared, plan, place.format, at);
         Ok(())
     }
 
@@ -283,17 +294,22 @@ fn bitsandbytes(model: &Model) -> Option<Format> {
     model.quant.as_ref().filter(|quant| quant.method == "bitsandbytes").map(|_| Format::Nf4 { double: false })
 }
 
+/// Fills in how a launch stands. Where the cache alone is too small a shorter context helps, whether the engine starts all the
+/// same or not.
+fn stands(row: &mut ComparisonRow, standing: Standing) {
+    let cache = standing.binding.as_deref().is_none_or(|binding| binding == "kv");
+    let shorter = !standing.fits && cache && row.max_context_tokens.is_some_and(|tokens| tokens > 0);
+    let borderline = standing.state == State::Borderline.name();
+    row.state = Some(if shorter && !borderline { SHORTER } else { standing.state }.into());
+    row.margin_bytes = Some(standing.margin);
+    row.binding = standing.binding;
+}
+
 /// Fills in what a plan says.
 fn planned(row: &mut ComparisonRow, plan: &Plan) {
     row.gpus = plan.parallel.gpus();
     (row.tp, row.pp) = (plan.parallel.tp, plan.parallel.pp);
     row.context = plan.max_model_len;
-    row.state = Some(plan.state().name().into());
-    row.margin_bytes = Some(plan.margin.bytes);
-    row.binding = match &plan.verdict {
-        Verdict::Fits { .. } => None,
-        Verdict::DoesNotFit { binding, .. } => Some(binding.clone()),
-    };
     row.max_context_tokens = Some(plan.max_context_tokens);
     row.kv_bytes_per_token = Some(plan.kv.bytes_per_token);
     row.kv_tokens = Some(plan.kv.tokens);

@@ -209,3 +209,41 @@ fn malformed_questions_are_errors() {
         format!(r#"{{"models": ["llama-2-7b"], "gpus": ["h100"], "context": [{0}], "batch": [{0}]}}"#, many.join(","));
     check(&request, "`plimsoll sweep` takes more");
 }
+
+#[test]
+fn no_engine_serves_more_than_its_launch() {
+    let answer = answer(
+        r#"{"models": ["llama-3.1-8b"], "gpus": ["h100-sxm"], "engines": ["vllm", "tensorrt-llm", "sglang"], "context": [32768]}"#,
+    );
+    let longest: Vec<Option<u64>> = answer.rows.iter().map(|row| row.max_context_tokens).collect();
+    assert_eq!(longest, [Some(131_072), Some(32_768), Some(32_768)]);
+}
+
+#[test]
+fn a_call_of_transformers_that_fits_serves_at_least_one() {
+    let ask = |at: &str| {
+        let request = format!(
+            r#"{{"models": ["llama-2-7b"], "gpus": ["rtx-4090"], "engines": ["transformers"], "formats": ["gptq-4bit"]{at}}}"#
+        );
+        let row = answer(&request).rows.remove(0);
+        (row.state.unwrap().into_owned(), row.concurrency.unwrap())
+    };
+    let (state, whole) = ask("");
+    assert!(state == "fits" && whole >= 1, "{state} {whole}");
+    // Four times as many tokens of a quarter of the length, and activations beside them.
+    let quarter = ask(r#", "at_context": 1024"#).1;
+    assert!(quarter >= 4 * whole, "{quarter} {whole}");
+}
+
+#[test]
+fn what_holds_no_sequence_as_long_as_asked_is_shorter() {
+    let answer = answer(
+        r#"{"models": ["qwen3-8b"], "gpus": ["rtx-4090"], "engines": ["sglang", "vllm"], "context": [4096, 16384, 40960]}"#,
+    );
+    let states: Vec<&str> = answer.rows.iter().map(|row| row.state.as_deref().unwrap()).collect();
+    assert_eq!(states, ["fits", "shorter", "shorter", "fits", "fits", "shorter"]);
+    for row in answer.rows.iter().filter(|row| row.state.as_deref() == Some("shorter")) {
+        assert!(row.margin_bytes.unwrap() < 0 && row.binding.as_deref() == Some("kv"), "{row:?}");
+        assert!(row.max_context_tokens.unwrap() < row.context, "{row:?}");
+    }
+}

@@ -118,6 +118,7 @@ fn parts<'a>(
 /// Blocks are counted as each group of layers takes them, at most what a sequence of the greatest length takes.
 pub(super) fn sequences_that_fit(plan: &plimsoll_plan::Plan, context: u32) -> Option<u64> {
     use plimsoll_plan::Batching;
+    use plimsoll_plan::engine::transformers;
     let tokens = u64::from(context);
     match &plan.batching {
         Some(Batching::Vllm(of)) => {
@@ -139,6 +140,11 @@ pub(super) fn sequences_that_fit(plan: &plimsoll_plan::Plan, context: u32) -> Op
             let sliding = of.sliding.map(|pool| pool.tokens / tokens.min(pool.window).max(1));
             let states = of.states.map(|states| states.slots / states.per_request.max(1));
             [Some(full), sliding, states].into_iter().flatten().min()
+        }
+        // Its cache grows with the sequences, whose last token it never holds, beside activations that grow with them too: what
+        // fits is known for sequences of the launch's own length.
+        None if plan.engine == transformers::NAME => {
+            (tokens == plan.kv.concurrency_at_tokens).then_some(plan.kv.max_concurrency as u64)
         }
         None => (plan.kv.tokens > 0).then(|| plan.kv.tokens / tokens),
     }

@@ -29,13 +29,14 @@ use std::sync::{Arc, RwLock};
 
 use plimsoll_facts::catalogue;
 use plimsoll_plan::engine::Depth;
-use plimsoll_plan::{Item, Plan, Verdict};
+use plimsoll_plan::{Item, Plan};
 use serde_json::json;
 
 pub use axes::{AXES, Axes};
 pub use request::SweepRequest;
 pub use row::{COLUMNS, Cell, Column, Kind, SweepLoad, SweepPlan, SweepRow};
 
+use crate::standing::Standing;
 use crate::vary::{Base, Knob, Setting, Varied, allocates, need};
 use crate::{Desk, Error, GpuRequest, PlanRequest};
 
@@ -268,7 +269,7 @@ impl SweepRow {
             engine_version: Some(Arc::from(plan.version.to_string())),
             tp: Some(u64::from(plan.parallel.tp)),
             pp: Some(u64::from(plan.parallel.pp)),
-            plan: plan.ranks.get(plan.scarcest).map(|_| SweepPlan::of(plan)),
+            plan: plan.ranks.get(plan.scarcest).map(|_| SweepPlan::of(plan, Standing::of(varied, Some(self.context)))),
             ..self.clone()
         }
     }
@@ -281,18 +282,15 @@ impl SweepRow {
 
 impl SweepPlan {
     /// The figures of a plan's scarcest rank.
-    fn of(plan: &Plan) -> SweepPlan {
+    fn of(plan: &Plan, standing: Standing) -> SweepPlan {
         let rank = &plan.ranks[plan.scarcest];
-        let (fits, binding) = match &plan.verdict {
-            Verdict::Fits { .. } => (true, None),
-            Verdict::DoesNotFit { binding, .. } => (false, Some(Arc::from(binding.as_str()))),
-        };
+        let Standing { state, fits, binding, margin } = standing;
         let (weights, total) = (rank.ledger.weights(), rank.ledger.total());
         let (activation, kv) = (rank.ledger.bytes(Item::Activation), rank.ledger.bytes(Item::Kv));
         SweepPlan {
-            state: plan.state().name(),
+            state,
             fits,
-            binding,
+            binding: binding.as_deref().map(Arc::from),
             weights_bytes: weights.get(),
             activation_bytes: activation.get(),
             runtime_bytes: total.saturating_sub(weights + activation + kv).get(),
@@ -308,7 +306,7 @@ impl SweepPlan {
             kv_tokens: plan.kv.tokens,
             max_concurrency: plan.kv.max_concurrency,
             max_context_tokens: plan.max_context_tokens,
-            margin_bytes: plan.margin.bytes,
+            margin_bytes: margin,
         }
     }
 }

@@ -39,7 +39,8 @@ pub struct SweepRow {
 /// What a launch comes to, on the rank that has least room. Bytes are of that one rank.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepPlan {
-    /// `fits`, `borderline` or `does_not_fit`, of the launch with one sequence.
+    /// `fits`, `borderline`, `shorter` (it starts, and holds no sequence of the context) or `does_not_fit`, of the launch with
+    /// one sequence.
     pub state: &'static str,
     /// Whether the engine starts and serves one sequence of the context.
     pub fits: bool,
@@ -75,7 +76,7 @@ pub struct SweepPlan {
     pub max_concurrency: f64,
     /// The longest sequence of which it holds one.
     pub max_context_tokens: u64,
-    /// Bytes to spare (negative: missing), as estimated.
+    /// Bytes to spare beside that sequence (negative: missing), as estimated.
     pub margin_bytes: i64,
 }
 

@@ -92,7 +92,8 @@ fn planned<'a>(case: &Case<'a>) -> Result<(Plan, Launch<'a>), Error> {
     let scarcest = kv.stage * launch.parallel.tp as usize;
     let verdict = verdict::verdict(&launch, &ranks[scarcest], &kv);
     let margin = verdict::margin(&launch, &ranks[scarcest], &kv);
-    let cap = verdict::longest(&launch, &kv);
+    // No request is longer than the launch lets it be, however much the pool holds.
+    let cap = verdict::longest(&launch, &kv).min(launch.seq);
     let plan = Plan {
         engine: NAME,
         version: launch.version,

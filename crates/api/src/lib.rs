@@ -28,6 +28,7 @@ mod request;
 pub mod roofline;
 pub mod simulate;
 mod standing;
+mod support;
 pub mod sweep;
 pub mod textbook;
 pub mod vary;

@@ -15,7 +15,7 @@ use crate::answer::{
 };
 use crate::reconcile::learned;
 use crate::world::{Kept, Loaded};
-use crate::{Desk, Error, GpuRequest, PlanRequest, choices, heads, launch, visible};
+use crate::{Desk, Error, GpuRequest, PlanRequest, choices, heads, launch, support, visible};
 
 /// An engine that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +181,7 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         llamacpp::NAME => crate::hub::model(name, desk, &mut options, &mut assumptions)?,
         _ => desk.model(name)?,
     };
-    let cards = visible::cards(engine, cards(request, desk)?, &options, &mut notes)?;
+    let cards = visible::cards(engine, cards(request, desk, (engine, version))?, &options, &mut notes)?;
     let card = cards.first().cloned().ok_or_else(|| Error::Request("no card: give --gpu".into()))?;
     notes.extend(request.notes.iter().cloned());
     let given = Given {
@@ -193,7 +193,7 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
     };
     let companions = companions(engine, &options, desk)?;
     let profile = desk.profile();
-    Ok(Prepared {
+    let mut prepared = Prepared {
         loaded,
         companions,
         card,
@@ -207,7 +207,10 @@ pub fn prepare(request: &PlanRequest, desk: &Desk<'_>) -> Result<Prepared, Error
         assumptions,
         profile,
         depth: Depth::Whole,
-    })
+    };
+    let lacking = support::notes(&prepared);
+    prepared.notes.splice(0..0, lacking);
+    Ok(prepared)
 }
 
 /// Opens the files that options name beside the model; those that are no GGUF files are left to the engine's notes.
@@ -306,7 +309,11 @@ fn outside(row: &EngineRow, version: Version) -> Option<String> {
 }
 
 /// Looks the cards up, with the user's own total where there is one.
-fn cards(request: &PlanRequest, desk: &Desk<'_>) -> Result<Vec<Card>, Error> {
+fn cards(
+    request: &PlanRequest,
+    desk: &Desk<'_>,
+    (engine, version): (&'static str, Version),
+) -> Result<Vec<Card>, Error> {
     let own_total = request.gpu_total_bytes.map(|bytes| Estimate::exact(Bytes::new(bytes), Source::Given));
     let Some(text) = request.gpu.as_deref() else {
         let Some(total) = own_total else {
@@ -320,6 +327,7 @@ fn cards(request: &PlanRequest, desk: &Desk<'_>) -> Result<Vec<Card>, Error> {
     let several = asked.len() > 1;
     let found = asked.into_iter().map(|asked| {
         let gpu = desk.gpu(&asked.name)?;
+        support::runs_on(engine, version, &gpu)?;
         let Some(total) = own_total.clone().or_else(|| gpu.total()) else {
             return Err(plimsoll_plan::Error::UnknownMemory { gpu: gpu.name.clone() }.into());
         };

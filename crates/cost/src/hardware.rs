@@ -22,7 +22,7 @@ pub struct Hardware {
     pub sm_count: Option<u32>,
     /// Bytes a second to another card of the machine, one direction, over the link that [`Hardware::link_name`] says.
     pub link: Option<f64>,
-    /// `NVLink`, `PCI Express 5.0`, `the link given`.
+    /// `NVLink`, `Infinity Fabric`, `PCI Express 5.0`, `the link given`.
     pub link_name: String,
     /// Bytes a second to a card of another machine, one direction, per card; `None` when nobody said.
     pub network: Option<f64>,
@@ -53,6 +53,16 @@ fn pcie(generation: u32) -> Option<f64> {
         2 => Some(8.0e9),
         3..=5 => Some(15.754e9 * f64::from(1_u32 << (generation - 3))),
         _ => None,
+    }
+}
+
+/// What the vendor calls the link between its cards of one machine (AMD, MI300X data sheet: Infinity Fabric; Intel, Gaudi and
+/// Max data sheets have names of their own, which the catalogue does not tell).
+fn fabric(gpu: Option<&Gpu>) -> &'static str {
+    match gpu.map(|gpu| gpu.vendor.as_str()) {
+        Some("amd") => "Infinity Fabric",
+        Some("nvidia") | None => "NVLink",
+        Some(_) => "the link between cards",
     }
 }
 
@@ -118,7 +128,7 @@ impl Hardware {
         let generation = gpu.and_then(|gpu| gpu.pcie_gen);
         let (link, link_name) = match (link, nvlink, generation.and_then(pcie)) {
             (Some(rate), ..) => (Some(rate), "the link given".to_owned()),
-            (None, Some(rate), _) => (Some(rate), "NVLink".to_owned()),
+            (None, Some(rate), _) => (Some(rate), fabric(gpu).to_owned()),
             (None, None, Some(rate)) => (Some(rate), format!("PCI Express {}.0", generation.unwrap_or_default())),
             (None, None, None) => (None, "an unknown link".to_owned()),
         };
@@ -161,7 +171,8 @@ mod tests {
         let h100 = card("h100-sxm");
         assert!((h100.ridge(Math::Half) - 295.3).abs() < 0.2, "{}", h100.ridge(Math::Half));
         assert!((h100.ridge(Math::Fp8) - 590.7).abs() < 0.3, "{}", h100.ridge(Math::Fp8));
-        assert_eq!(h100.link, Some(450e9));
+        assert_eq!((h100.link, h100.link_name.as_str()), (Some(450e9), "NVLink"));
+        assert_eq!(card("mi300x").link_name, "Infinity Fabric");
     }
 
     #[test]

@@ -368,7 +368,13 @@ fn cell(answer: &ComparisonAnswer, column: &Column, row: &ComparisonRow) -> Stri
     if value <= 0.0 && column.kind == Kind::Count && matches!(row.state.as_deref(), Some("does_not_fit" | "shorter")) {
         return format!("{NOTHING} ");
     }
-    format!("{}{interval}{star}", written(column, value))
+    let about = if column_is_timed(column) && row.times_unmeasured { "≈" } else { "" };
+    format!("{about}{}{interval}{star}", written(column, value))
+}
+
+/// Whether a figure is a predicted time, or follows from one.
+fn column_is_timed(column: &Column) -> bool {
+    matches!(column.kind, Kind::Millis | Kind::Rate)
 }
 
 /// A number as its kind is written.
@@ -503,6 +509,12 @@ fn legend(answer: &ComparisonAnswer) -> String {
     }
     if show.iter().any(|column| column.kind == Kind::State) && !answer.view.columns.is_empty() {
         words.push("no: weights and what else is fixed do not fit".to_owned());
+    }
+    if show.iter().any(|column| column_is_timed(column)) && answer.rows.iter().any(|row| row.times_unmeasured) {
+        words.push(
+            "≈: by the roofline alone, no kernel was measured on such a card: less sure than its interval says"
+                .to_owned(),
+        );
     }
     let of = if answer.view.columns.is_empty() { "its column" } else { "its line" };
     format!("* best of {of}. {}.", words.join("; "))

@@ -137,6 +137,10 @@ pub struct ComparisonRow {
     pub tokens_per_s_per_user: Option<f64>,
     /// The same for each card.
     pub tokens_per_s_per_gpu: Option<f64>,
+    /// Whether most of a step's time rests on the bare roofline, no kernel having been measured on such a card: the interval,
+    /// which is that of measured cards, is too narrow then, and no figure of time is best.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub times_unmeasured: bool,
     /// Why there are no times.
     pub times_reason: Option<String>,
     /// Published quality of the model in this format; null where no source is known.

@@ -16,7 +16,6 @@ mod columns;
 mod engines;
 mod point;
 mod request;
-mod support;
 mod view;
 
 use std::collections::BTreeMap;

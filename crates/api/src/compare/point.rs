@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use plimsoll_cost::Basis;
 use plimsoll_facts::catalogue;
 use plimsoll_facts::model::Model;
 use plimsoll_facts::quant::Format;
@@ -11,11 +12,12 @@ use plimsoll_plan::engine::{Depth, sglang, transformers, trtllm};
 use plimsoll_plan::{Batching, Plan, Section, State};
 
 use super::answer::{ComparisonRow, PartAnswer, QualityAnswer, QualitySource};
+use super::engines;
 use super::request::{ComparisonRequest, Place};
-use super::{engines, support};
 use crate::plan::{Prepared, prepare, reads_gguf};
 use crate::roofline::alone;
 use crate::standing::{SHORTER, Standing};
+use crate::support;
 use crate::vary::{Base, Knob, Setting, Value, recast, set_file};
 use crate::world::Loaded;
 use crate::{Desk, Error, GpuRequest, PlanRequest, run_batched};
@@ -220,6 +222,8 @@ impl<'r, 'd> Maker<'r, 'd> {
         match alone::times(prepared, plan, self.desk, &self.request.cost, (row.at_batch, context)) {
             Ok(times) => {
                 let decode = times.decode;
+                let roofline = decode.bases.iter().find(|basis| basis.name == Basis::Roofline.name());
+                row.times_unmeasured = roofline.is_some_and(|basis| basis.share >= 0.5);
                 row.decode_ms = Some(decode.predicted_ms);
                 row.decode_low_ms = Some(decode.low_ms);
                 row.decode_high_ms = Some(decode.high_ms);

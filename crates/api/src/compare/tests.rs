@@ -247,3 +247,22 @@ fn what_holds_no_sequence_as_long_as_asked_is_shorter() {
         assert!(row.max_context_tokens.unwrap() < row.context, "{row:?}");
     }
 }
+
+#[test]
+fn what_no_measurement_stands_behind_is_not_best() {
+    let answer = answer(
+        r#"{"models": ["gpt-oss-120b"], "gpus": ["mi300x", "b200", "h200", "h100-sxm"], "show": ["decode_ms"]}"#,
+    );
+    let unmeasured: Vec<bool> = answer.rows.iter().map(|row| row.times_unmeasured).collect();
+    assert_eq!(unmeasured, [true, false, false, false]);
+    let best = |row: &ComparisonRow| row.best.iter().any(|name| name == "decode_ms");
+    assert!(!best(&answer.rows[0]) && best(&answer.rows[1]), "{:?}", answer.rows);
+    assert!(answer.front.is_none_or(|front| !front.rows.contains(&0)));
+}
+
+#[test]
+fn print_engfix() {
+    for row in answer(r#"{"models": ["llama-3.1-8b"], "gpus": ["l40s"], "engines": ["vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "transformers"]}"#).rows {
+        eprintln!("ENGFIX {} {:?} {:?} {:?} {:?}", row.engine, row.state, row.max_context_tokens, row.concurrency, row.best);
+    }
+}

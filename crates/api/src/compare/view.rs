@@ -255,7 +255,10 @@ fn usual(varied: &[Axis], grid: bool) -> Vec<Column> {
 
 /// The rows of a group that no other beats; none where all are the same.
 fn best(column: &Column, rows: &[ComparisonRow], group: &[usize]) -> Vec<usize> {
-    let values = || group.iter().filter_map(|at| Some((*at, column.of(&rows[*at])?)));
+    // A time that no measurement stands behind does not beat one that was measured.
+    let timed = matches!(column.kind, Kind::Millis | Kind::Rate);
+    let proven = |at: &&usize| !(timed && rows[**at].times_unmeasured);
+    let values = || group.iter().filter(proven).filter_map(|at| Some((*at, column.of(&rows[*at])?)));
     let end = match column.good {
         Good::Most => values().map(|(_, value)| value).reduce(f64::max),
         Good::Least => values().map(|(_, value)| value).reduce(f64::min),
@@ -283,6 +286,7 @@ pub(super) fn front(view: &View, rows: &[ComparisonRow]) -> Option<FrontAnswer> 
     let mut points: Vec<(usize, f64, f64)> = rows
         .iter()
         .enumerate()
+        .filter(|(_, row)| !row.times_unmeasured)
         .filter_map(|(at, row)| Some((at, sign(&first, first.of(row)?), sign(&second, second.of(row)?))))
         .collect();
     if points.len() < 2 {

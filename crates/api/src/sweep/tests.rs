@@ -222,3 +222,38 @@ fn all_stands_for_what_is_built_in_and_names_come_once() {
     let other = SweepRequest { batch: vec![2], ..request };
     assert_ne!(Sweep::new(&other, &desk).unwrap().fingerprint(), sweep.fingerprint());
 }
+
+#[test]
+fn a_format_that_an_engine_cannot_load_is_a_row_with_its_reason() {
+    let desk = Desk::new(&NoFiles);
+    let request = SweepRequest {
+        models: names(&["llama-3.1-8b"]),
+        gpus: names(&["h100-sxm", "mi300x"]),
+        engines: names(&["vllm", "tensorrt-llm"]),
+        formats: names(&["bf16", "nf4", "q4_k_m"]),
+        context: vec![4096],
+        batch: vec![1],
+        ..SweepRequest::default()
+    };
+    let rows = all_rows(&Sweep::new(&request, &desk).unwrap());
+    for row in &rows {
+        let loads = row.format.as_deref() == Some("bf16") && (row.engine == "vllm" || row.gpu.contains("H100"));
+        assert_eq!(row.plan.is_some(), loads, "{row:?}");
+        assert!(loads || row.error.as_deref().is_some_and(|why| why.contains("cannot")), "{row:?}");
+    }
+    assert_eq!(rows.len(), 12);
+}
+
+#[test]
+fn a_plan_notes_a_format_that_its_release_lacks() {
+    let desk = Desk::new(&NoFiles);
+    let ask = |engine: &str, version: &str, gpu: &str, options: Value| {
+        let request = json!({"model": "llama-3.1-8b", "gpu": gpu, "engine": engine, "engine_version": version, "options": options});
+        crate::plan(&serde_json::from_value(request).unwrap(), &desk).unwrap().notes
+    };
+    let said = |notes: &[String], words: &str| notes.first().is_some_and(|note| note.contains(words));
+    assert!(said(&ask("vllm", "0.33.0", "h100-sxm", json!({"quantization": "bitsandbytes"})), "cannot load nf4"));
+    assert!(!said(&ask("vllm", "0.26.0", "h100-sxm", json!({"quantization": "bitsandbytes"})), "cannot load"));
+    assert!(said(&ask("tensorrt-llm", "1.2.1", "t4", json!({})), "begins with 8.0"));
+    assert!(!said(&ask("tensorrt-llm", "0.11.0", "t4", json!({})), "begins with 8.0"));
+}

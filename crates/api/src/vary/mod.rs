@@ -35,6 +35,7 @@ pub(crate) use model::{loaded, recast};
 pub(crate) use shapes::Shapes;
 
 use crate::plan::{Prepared, prepare, reads_gguf, run};
+use crate::support;
 use crate::{Desk, Error, PlanRequest};
 
 /// A value of a knob.
@@ -178,6 +179,9 @@ impl<'d> Base<'d> {
         let settings: Vec<&Setting> = (0..settings.len()).filter(|at| last(*at)).map(|at| &settings[at]).collect();
         settings.iter().try_for_each(|setting| setting.check())?;
         let of_model: Vec<&Setting> = settings.iter().copied().filter(|setting| setting.knob.is_of_model()).collect();
+        if let Some(Value::Word(format)) = settings.iter().find(|at| at.knob == Knob::Format).map(|at| &at.value) {
+            support::check(&prepared, format)?;
+        }
         if !of_model.is_empty() {
             let (loaded, said) = self.shapes.model(&of_model, !reads_gguf(self.prepared.engine))?;
             prepared.loaded = loaded;

@@ -217,6 +217,39 @@ const KV_DTYPES: &[&str] = &[
     "int4_per_token_head",
 ];
 
+/// Reads the tokens of a block, of those that the release takes.
+///
+/// vLLM 0.6.3 to 0.8.0, `engine/arg_utils.py` (choices of `--block-size`), 0.8.5 and 0.9.2 `config.py`, 0.10.2 to 0.15.0
+/// `config/cache.py` (`BlockSize`). From 0.18.0 on any number is read and the attention backend decides: no backend for CUDA
+/// takes one that is no multiple of 16 (`v1/attention/backends`, `get_supported_kernel_block_sizes`). Releases between those
+/// that were read are given the wider list.
+fn block_size(read: &Reader<'_>, version: Version) -> Result<Option<u64>, Error> {
+    let Some(size) = read.count("block_size", 1, 1 << 20)? else { return Ok(None) };
+    let among: &[u64] = if version <= Version::new(0, 6, 3) {
+        &[8, 16, 32]
+    } else if version <= Version::new(0, 8, 0) {
+        &[8, 16, 32, 64, 128]
+    } else if version < Version::new(0, 12, 0) {
+        &[1, 8, 16, 32, 64, 128]
+    } else if version < Version::new(0, 16, 0) {
+        &[1, 8, 16, 32, 64, 128, 256]
+    } else {
+        &[]
+    };
+    let taken =
+        if version < Version::new(0, 18, 0) { among.is_empty() || among.contains(&size) } else { size % 16 == 0 };
+    if taken {
+        return Ok(Some(size));
+    }
+    let list: Vec<String> = among.iter().map(u64::to_string).collect();
+    let expected = if list.is_empty() { "a multiple of 16".to_owned() } else { format!("one of {}", list.join(", ")) };
+    Err(Error::Flag {
+        flag: "--block-size".to_owned(),
+        found: size.to_string(),
+        expected: format!("{expected} in vllm {version}"),
+    })
+}
+
 impl Options {
     /// Reads options; `version` decides what some values mean.
     ///
@@ -241,7 +274,7 @@ impl Options {
             max_model_len: length(&read, version)?,
             max_num_batched_tokens: read.count("max_num_batched_tokens", 1, most)?,
             max_num_seqs: read.count("max_num_seqs", 1, 1 << 24)?,
-            block_size: read.count("block_size", 1, 1 << 20)?,
+            block_size: block_size(&read, version)?,
             dtype: dtype(&read, "dtype")?,
             quantization: read
                 .text("quantization")?

@@ -221,7 +221,7 @@ mod tests {
         let mut checked = 0;
         for (file, engine) in [("vllm", "vllm"), ("sglang", sglang::NAME), ("trtllm", trtllm::NAME)] {
             let Ok(text) = std::fs::read_to_string(format!("{root}/data/evidence/{file}.jsonl")) else {
-                eprintln!("skipped: no evidence of {engine} beside the workspace");
+                eprintln!("SKIPPED: no evidence of {engine} beside the workspace; set PLIMSOLL_SHARED");
                 continue;
             };
             for line in text.lines() {

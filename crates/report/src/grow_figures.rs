@@ -121,8 +121,11 @@ const PARTS: [Picked; 4] = [
     ("KV cache", Tone::Kv, |need| need.kv_bytes),
 ];
 
+/// A point and the name of its bar.
+type Named<'a> = (String, &'a PointAnswer);
+
 /// The bars of a column's points: each with its name, and what it needs where it is not refused.
-fn rows(answer: &GrowAnswer) -> Option<(Vec<(String, &PointAnswer)>, Option<String>)> {
+fn rows(answer: &GrowAnswer) -> Option<(Vec<Named<'_>>, Option<String>)> {
     let axis = answer.axes.first()?;
     let points = column(answer, telling_column(answer));
     let shown = spread(points.len(), MOST_BARS);

@@ -259,10 +259,3 @@ fn what_no_measurement_stands_behind_is_not_best() {
     assert!(!best(&answer.rows[0]) && best(&answer.rows[1]), "{:?}", answer.rows);
     assert!(answer.front.is_none_or(|front| !front.rows.contains(&0)));
 }
-
-#[test]
-fn print_engfix() {
-    for row in answer(r#"{"models": ["llama-3.1-8b"], "gpus": ["l40s"], "engines": ["vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "transformers"]}"#).rows {
-        eprintln!("ENGFIX {} {:?} {:?} {:?} {:?}", row.engine, row.state, row.max_context_tokens, row.concurrency, row.best);
-    }
-}

@@ -215,7 +215,7 @@ mod tests {
             quality("meta-llama/Meta-Llama-3.1-8B-Instruct", "fp8"),
             quality("meta-llama/Llama-3.1-8B-Instruct", "fp8")
         );
-        assert_eq!(quality("meta-llama/Llama-3.1-8B-Instruct", "fp8").len(), 2);
+        assert_eq!(quality("meta-llama/Llama-3.1-8B-Instruct", "fp8").len(), 1);
         assert!(quality("meta-llama/Llama-3.1-8B", "fp8").is_empty());
     }
 }

@@ -510,7 +510,7 @@ fn legend(answer: &ComparisonAnswer) -> String {
     if show.iter().any(|column| column.kind == Kind::State) && !answer.view.columns.is_empty() {
         words.push("no: weights and what else is fixed do not fit".to_owned());
     }
-    if show.iter().any(|column| column_is_timed(column)) && answer.rows.iter().any(|row| row.times_unmeasured) {
+    if show.iter().any(column_is_timed) && answer.rows.iter().any(|row| row.times_unmeasured) {
         words.push(
             "≈: by the roofline alone, no kernel was measured on such a card: less sure than its interval says"
                 .to_owned(),
